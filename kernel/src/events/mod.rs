@@ -1,0 +1,102 @@
+//! Events: declared once, published through the outbox of a transaction, consumed once in the consumer's own.
+
+mod envelope;
+mod outbox;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+pub use envelope::{Envelope, Received};
+pub(crate) use outbox::{Outgoing, outbox_head};
+
+/// What is known about an event type without looking at an instance.
+#[derive(Clone, Copy)]
+pub struct EventDef {
+    /// Its type name, such as `order.created`.
+    pub name: &'static str,
+    /// Version of its schema.
+    pub version: u32,
+    /// The service that publishes it.
+    pub publisher: &'static str,
+    /// The stream it goes into; one aggregate's events share one.
+    pub topic: &'static str,
+    /// The kind of thing it is about.
+    pub aggregate: &'static str,
+    /// One sentence on when it happens.
+    pub summary: &'static str,
+    /// Other names by which the world knows it.
+    pub aliases: &'static [&'static str],
+    /// Its payload's schema.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl std::fmt::Debug for EventDef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} v{} by {}", self.name, self.version, self.publisher)
+    }
+}
+
+/// Which version of which thing an event tells of, and for whom it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The organisation whose data it is.
+    pub org: Uuid,
+    /// The aggregate's identity.
+    pub id: Uuid,
+    /// The aggregate's version after the change; consumers compare it.
+    pub version: i64,
+}
+
+/// The data inside an event; it knows what it is about.
+pub trait Payload: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    /// What it is about.
+    fn subject(&self) -> Subject;
+}
+
+/// One event type. Use [`events!`](crate::events!) to declare them.
+pub trait Event: Sized + Send + Sync + 'static {
+    /// The type's declaration.
+    const DEF: EventDef;
+    /// The data it carries.
+    type Payload: Payload;
+    /// The data.
+    fn payload(&self) -> &Self::Payload;
+    /// An event around this data.
+    fn from_payload(payload: Self::Payload) -> Self;
+}
+
+/// Declares what one service publishes: `events! { publisher "orders", topic "orders.events", aggregate "order"; /// … "order.created" v1 [] => OrderCreated(OrderState); }`.
+#[macro_export]
+macro_rules! events {
+    (publisher $publisher:literal, topic $topic:literal, aggregate $aggregate:literal;
+     $( #[doc = $summary:literal] $name:literal v $version:literal [$($alias:literal),*] => $event:ident($payload:ty); )+) => {
+        $(
+            #[doc = $summary]
+            #[derive(Clone, Debug)]
+            pub struct $event(pub $payload);
+            impl $crate::events::Event for $event {
+                const DEF: $crate::events::EventDef = $crate::events::EventDef {
+                    name: $name,
+                    version: $version,
+                    publisher: $publisher,
+                    topic: $topic,
+                    aggregate: $aggregate,
+                    summary: $summary,
+                    aliases: &[$($alias),*],
+                    schema: |generator| generator.subschema_for::<$payload>(),
+                };
+                type Payload = $payload;
+                fn payload(&self) -> &$payload { &self.0 }
+                fn from_payload(payload: $payload) -> Self { Self(payload) }
+            }
+            impl ::std::ops::Deref for $event {
+                type Target = $payload;
+                fn deref(&self) -> &$payload { &self.0 }
+            }
+        )+
+        /// Every event type of this file.
+        pub const EVENTS: &[$crate::events::EventDef] = &[$(<$event as $crate::events::Event>::DEF),+];
+    };
+}

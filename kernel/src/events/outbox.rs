@@ -1,0 +1,91 @@
+//! The outbox: rows written in the transaction that made the change they tell of.
+
+use uuid::Uuid;
+
+use super::{EventDef, Subject};
+use crate::clock::Timestamp;
+use crate::store::{Db, Json, Scalar, StoreError};
+use crate::telemetry::Trace;
+use crate::{ids, row, sql};
+
+/// How many relays could share one outbox; an aggregate always falls into the same shard.
+const SHARDS: u64 = 8;
+
+/// An event on its way into the outbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    id: Uuid,
+    def: EventDef,
+    subject: Subject,
+    body: String,
+    at: Timestamp,
+    trace: Trace,
+}
+
+/// What travels beside the payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Headers {
+    /// W3C trace context of the unit that published.
+    #[serde(default)]
+    pub(crate) traceparent: String,
+}
+
+row! {
+    /// An outbox row as it is written; its number is given by the database.
+    pub(crate) struct OutboxRow in "outbox" {
+        pub(crate) id: Uuid,
+        pub(crate) org_id: Uuid,
+        pub(crate) aggregate_type: String,
+        pub(crate) aggregate_id: Uuid,
+        pub(crate) aggregate_version: i64,
+        pub(crate) event_type: String,
+        pub(crate) schema_version: i64,
+        pub(crate) payload: String,
+        pub(crate) headers: Json<Headers>,
+        pub(crate) shard: i64,
+        pub(crate) created_at: Timestamp,
+        pub(crate) published_at: Option<Timestamp>,
+        pub(crate) attempts: i64,
+    }
+}
+
+impl Outgoing {
+    /// The insert that takes [`OutboxRow`] in its column order.
+    pub(crate) const INSERT: &'static str = "INSERT INTO outbox (id, org_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version, payload, headers, shard, created_at, published_at, attempts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+    pub(crate) fn new(def: &EventDef, subject: Subject, body: String, at: Timestamp, trace: Trace) -> Self {
+        Self { id: ids::fresh(), def: *def, subject, body, at, trace }
+    }
+
+    /// The row; `published_at` is set where the commit itself publishes.
+    pub(crate) fn row(&self, published_at: Option<Timestamp>) -> OutboxRow {
+        OutboxRow {
+            id: self.id,
+            org_id: self.subject.org,
+            aggregate_type: self.def.aggregate.to_owned(),
+            aggregate_id: self.subject.id,
+            aggregate_version: self.subject.version,
+            event_type: self.def.name.to_owned(),
+            schema_version: i64::from(self.def.version),
+            payload: self.body.clone(),
+            headers: Json(Headers { traceparent: self.trace.traceparent() }),
+            shard: shard(self.subject.id),
+            created_at: self.at,
+            published_at,
+            attempts: 0,
+        }
+    }
+}
+
+fn shard(aggregate: Uuid) -> i64 {
+    i64::try_from(aggregate.as_u64_pair().1 % SHARDS).expect("smaller than the number of shards")
+}
+
+/// The highest number that consumers may have.
+pub(crate) async fn outbox_head(db: &Db) -> Result<i64, StoreError> {
+    let sql = sql!(
+        Scalar<i64>,
+        "SELECT COALESCE(MAX(CASE WHEN published_at IS NULL THEN NULL ELSE COALESCE(position, seq) END), 0) AS value FROM outbox"
+    );
+    db.one(sql, Vec::new()).await.map(|Scalar(head)| head)
+}

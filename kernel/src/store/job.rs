@@ -1,0 +1,120 @@
+//! A unit of work with its types erased, so that one queue can carry all of a service's units.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::db::{Conn, Tx, TxShared};
+use super::error::{StoreError, WriteError};
+
+/// How the unit's own code ended.
+pub(crate) enum Ran {
+    Ok,
+    Refused,
+    Panicked(String),
+}
+
+/// How the unit as a whole ended.
+pub(crate) enum End {
+    Committed,
+    /// The unit's own error stands.
+    Refused,
+    Panicked(String),
+    Deadline,
+    Store(StoreError),
+    Unknown,
+}
+
+pub(crate) type Running = Pin<Box<dyn Future<Output = Ran> + Send>>;
+
+/// One unit: it can be run (again), and is told once how it ended.
+pub(crate) trait Job: Send + Sync {
+    /// Starts the unit's code on a fresh transaction; also gives what it collects.
+    fn run(&self, conn: Conn) -> (Running, Arc<TxShared>);
+    /// Answers the caller.
+    fn finish(self: Box<Self>, end: End);
+}
+
+type Answer<T, E> = Result<T, WriteError<E>>;
+
+pub(crate) struct TypedJob<F, T, E, S> {
+    unit: F,
+    shared: S,
+    result: Arc<Mutex<Option<Result<T, E>>>>,
+    answer: oneshot::Sender<Answer<T, E>>,
+}
+
+impl<F, Fut, T, E, S> TypedJob<F, T, E, S>
+where
+    F: Fn(Tx) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+    S: Fn() -> Arc<TxShared> + Send + Sync + 'static,
+{
+    pub(crate) fn new(unit: F, shared: S) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>) {
+        let (answer, receive) = oneshot::channel();
+        (Box::new(Self { unit, shared, result: Arc::default(), answer }), receive)
+    }
+}
+
+impl<F, Fut, T, E, S> Job for TypedJob<F, T, E, S>
+where
+    F: Fn(Tx) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+    S: Fn() -> Arc<TxShared> + Send + Sync + 'static,
+{
+    fn run(&self, conn: Conn) -> (Running, Arc<TxShared>) {
+        let shared = (self.shared)();
+        let tx = Tx::new(conn, shared.clone());
+        // The closure itself may panic before it gives a future, so both are caught in one place.
+        let started = std::panic::catch_unwind(AssertUnwindSafe(|| (self.unit)(tx)));
+        let slot = self.result.clone();
+        let running: Running = match started {
+            Ok(future) => Box::pin(async move {
+                match AssertUnwindSafe(future).catch_unwind().await {
+                    Ok(result) => {
+                        let ran = if result.is_ok() { Ran::Ok } else { Ran::Refused };
+                        *slot.lock() = Some(result);
+                        ran
+                    }
+                    Err(panic) => Ran::Panicked(panic_text(&*panic)),
+                }
+            }),
+            Err(panic) => {
+                let why = panic_text(&*panic);
+                Box::pin(async move { Ran::Panicked(why) })
+            }
+        };
+        (running, shared)
+    }
+
+    fn finish(self: Box<Self>, end: End) {
+        let result = self.result.lock().take();
+        let answer = match (end, result) {
+            (End::Committed, Some(Ok(value))) => Ok(value),
+            (End::Refused, Some(Err(error))) => Err(WriteError::Unit(error)),
+            (End::Committed | End::Refused, _) => Err(WriteError::Store(StoreError::Ended)),
+            (End::Panicked(why), _) => Err(WriteError::Panicked(why)),
+            (End::Deadline, _) => Err(WriteError::Deadline),
+            (End::Store(error), _) => Err(WriteError::Store(error)),
+            (End::Unknown, _) => Err(WriteError::Unknown),
+        };
+        // The caller may have gone away; its unit ends all the same.
+        drop(self.answer.send(answer));
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is not text".to_owned())
+}

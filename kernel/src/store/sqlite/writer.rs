@@ -1,0 +1,220 @@
+//! The writer thread: units run one after another as savepoints of one transaction, and are answered after its COMMIT.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::events::Outgoing;
+use crate::store::db::{Conn, TxShared};
+use crate::store::error::StoreError;
+use crate::store::job::{End, Job, Ran, Running};
+use crate::store::{AfterCommit, Value};
+
+use super::unit::{self, SqliteUnit};
+use super::{engine_error, open_writer};
+
+/// A batch ends after this many units …
+const BATCH_UNITS: usize = 64;
+/// … or this long, whichever is first; or at once when nobody waits.
+const BATCH_TIME: Duration = Duration::from_millis(2);
+
+pub(super) enum Command {
+    Run(Box<dyn Job>),
+    Close(oneshot::Sender<()>),
+}
+
+/// What a batch has done so far.
+#[derive(Default)]
+struct Batch {
+    ended: Vec<(Box<dyn Job>, End)>,
+    head: Option<i64>,
+    wakes: Vec<&'static str>,
+    /// Set when the outer transaction itself is gone: then nothing of the batch is durable.
+    broken: Option<StoreError>,
+}
+
+pub(super) struct Writer {
+    path: PathBuf,
+    connection: Arc<Mutex<Connection>>,
+    deadline: Duration,
+    after: Arc<AfterCommit>,
+    runtime: Handle,
+}
+
+impl Writer {
+    pub(super) fn new(
+        path: PathBuf,
+        connection: Connection,
+        deadline: Duration,
+        after: Arc<AfterCommit>,
+        runtime: Handle,
+    ) -> Self {
+        Self { path, connection: Arc::new(Mutex::new(connection)), deadline, after, runtime }
+    }
+
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        while let Some(command) = queue.blocking_recv() {
+            match command {
+                Command::Run(first) => {
+                    if let Some(done) = self.batch(first, &mut queue) {
+                        return Self::close(self, queue, done);
+                    }
+                }
+                Command::Close(done) => return Self::close(self, queue, done),
+            }
+        }
+    }
+
+    fn close(self, mut queue: mpsc::Receiver<Command>, done: oneshot::Sender<()>) {
+        queue.close();
+        while let Ok(command) = queue.try_recv() {
+            if let Command::Run(job) = command {
+                job.finish(End::Store(StoreError::Ended));
+            }
+        }
+        drop(self);
+        drop(done.send(()));
+    }
+
+    /// Runs one batch to its commit. A close command that arrives meanwhile is handed back.
+    fn batch(&mut self, first: Box<dyn Job>, queue: &mut mpsc::Receiver<Command>) -> Option<oneshot::Sender<()>> {
+        let mut batch = Batch::default();
+        let mut close = None;
+        if let Err(error) = self.say("BEGIN IMMEDIATE") {
+            first.finish(End::Store(error));
+            self.reopen();
+            return None;
+        }
+        let began = Instant::now();
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            self.unit(job, &mut batch);
+            if batch.broken.is_some() || batch.ended.len() >= BATCH_UNITS || began.elapsed() >= BATCH_TIME {
+                break;
+            }
+            match queue.try_recv() {
+                Ok(Command::Run(job)) => next = Some(job),
+                Ok(Command::Close(done)) => close = Some(done),
+                Err(_) => {}
+            }
+        }
+        self.commit(batch);
+        close
+    }
+
+    fn say(&self, control: &str) -> Result<(), StoreError> {
+        let connection = self.connection.lock();
+        let mut statement = connection.prepare_cached(control).map_err(|e| engine_error(&e))?;
+        statement.raw_execute().map(drop).map_err(|e| engine_error(&e))
+    }
+
+    /// Runs one unit inside its savepoint.
+    fn unit(&self, job: Box<dyn Job>, batch: &mut Batch) {
+        if let Err(error) = self.say("SAVEPOINT unit") {
+            batch.broken = Some(error.clone());
+            batch.ended.push((job, End::Store(error)));
+            return;
+        }
+        let unit = Arc::new(SqliteUnit::new(self.connection.clone()));
+        let (running, shared) = job.run(Conn::SqliteUnit(unit.clone()));
+        let ran = self.drive(running);
+        let sealed = unit.end();
+        // Whoever still holds the unit might believe that it can go on writing.
+        let leaked = Arc::strong_count(&unit) > 1;
+        let end = match (ran, sealed) {
+            (None, _) => End::Deadline,
+            (Some(Ran::Panicked(why)), _) => End::Panicked(why),
+            (Some(Ran::Refused), _) => End::Refused,
+            (Some(Ran::Ok), Some(error)) => End::Store(error),
+            (Some(Ran::Ok), None) if leaked => {
+                End::Store(StoreError::Refused("the unit's Tx was kept beyond its end".into()))
+            }
+            (Some(Ran::Ok), None) => match self.write_events(&shared, batch) {
+                Ok(()) => End::Committed,
+                Err(error) => End::Store(error),
+            },
+        };
+        self.end_savepoint(&end, batch);
+        if matches!(end, End::Committed) {
+            batch.wakes.append(&mut shared.collected.lock().wakes);
+        }
+        batch.ended.push((job, end));
+    }
+
+    fn end_savepoint(&self, end: &End, batch: &mut Batch) {
+        let said = if matches!(end, End::Committed) {
+            self.say("RELEASE unit")
+        } else {
+            self.say("ROLLBACK TO unit").and_then(|()| self.say("RELEASE unit"))
+        };
+        // A disk error or OR ROLLBACK ends the outer transaction: later statements would commit by themselves.
+        if let Err(error) = said {
+            batch.broken = Some(error);
+        } else if self.connection.lock().is_autocommit() {
+            batch.broken = Some(StoreError::Engine("a statement ended the transaction of its batch".into()));
+        }
+    }
+
+    /// Polls the unit; almost always one poll is enough, because its statements run on this very thread.
+    fn drive(&self, mut running: Running) -> Option<Ran> {
+        let mut once = Context::from_waker(Waker::noop());
+        if let Poll::Ready(ran) = Pin::new(&mut running).poll(&mut once) {
+            return Some(ran);
+        }
+        self.runtime.block_on(async { tokio::time::timeout(self.deadline, running).await.ok() })
+    }
+
+    fn write_events(&self, shared: &TxShared, batch: &mut Batch) -> Result<(), StoreError> {
+        let events = std::mem::take(&mut shared.collected.lock().events);
+        let connection = self.connection.lock();
+        for event in events {
+            // One writer: the commit itself is the publication.
+            let row = event.row(Some(shared.now));
+            let params: Vec<Value> = crate::store::Table::to_values(&row);
+            unit::execute(&connection, Outgoing::INSERT, &params)?;
+            batch.head = Some(connection.last_insert_rowid());
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        // A broken batch certainly did not commit; of a failed COMMIT nobody can say.
+        let outcome = match batch.broken {
+            Some(error) => Err((error.clone(), Some(error))),
+            None => self.say("COMMIT").map_err(|error| (error, None)),
+        };
+        match outcome {
+            Ok(()) => {
+                self.after.committed(batch.head, &batch.wakes);
+                batch.ended.into_iter().for_each(|(job, end)| job.finish(end));
+            }
+            Err((error, known)) => {
+                tracing::error!(%error, database = %self.path.display(), "a batch of units did not commit");
+                self.reopen();
+                for (job, end) in batch.ended {
+                    let lost = || known.clone().map_or(End::Unknown, End::Store);
+                    job.finish(if matches!(end, End::Committed) { lost() } else { end });
+                }
+            }
+        }
+    }
+
+    /// After a failed end nothing is known about the old connection; a new one starts from what is durable.
+    fn reopen(&mut self) {
+        match open_writer(&self.path) {
+            Ok(connection) => self.connection = Arc::new(Mutex::new(connection)),
+            Err(error) => {
+                tracing::error!(%error, "the database cannot be opened again");
+                // Rule 8: going on after a disk error can lose what was acknowledged. The supervisor starts us anew.
+                std::process::exit(1);
+            }
+        }
+    }
+}

@@ -27,7 +27,12 @@ impl Postgres {
     pub(crate) async fn close(&self) {}
 }
 impl PgUnit {
-    pub(crate) async fn query(&self, _: &str, _: &[Value], _: &'static [ColumnShape]) -> Result<Vec<Vec<Value>>, StoreError> {
+    pub(crate) async fn query(
+        &self,
+        _: &str,
+        _: &[Value],
+        _: &'static [ColumnShape],
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
         Err(StoreError::Ended)
     }
     pub(crate) async fn execute(&self, _: &str, _: &[Value]) -> Result<u64, StoreError> {
@@ -35,7 +40,12 @@ impl PgUnit {
     }
 }
 impl PgRead {
-    pub(crate) async fn query(&self, _: &str, _: &[Value], _: &'static [ColumnShape]) -> Result<Vec<Vec<Value>>, StoreError> {
+    pub(crate) async fn query(
+        &self,
+        _: &str,
+        _: &[Value],
+        _: &'static [ColumnShape],
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
         Err(StoreError::Ended)
     }
 }

@@ -67,7 +67,8 @@ impl SqliteUnit {
 
 /// Only the engine begins and ends transactions.
 fn refuse_control(text: &str) -> Result<(), StoreError> {
-    const CONTROL: &[&str] = &["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "PRAGMA", "ATTACH", "VACUUM"];
+    const CONTROL: &[&str] =
+        &["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "PRAGMA", "ATTACH", "VACUUM"];
     let first = text.split_ascii_whitespace().next().unwrap_or("");
     if CONTROL.iter().any(|word| first.eq_ignore_ascii_case(word)) {
         return Err(StoreError::Refused(format!("{first} is the engine's to say, not a unit's")));
@@ -132,7 +133,10 @@ pub(super) fn check_statement(connection: &Connection, filed: &Statement) -> Res
         if let Some(word) = found.decl_type()
             && !fits(word, column.kind)
         {
-            return Err(StoreError::Decode(format!("column {} is {word}, the row type says {:?}", column.name, column.kind)));
+            return Err(StoreError::Decode(format!(
+                "column {} is {word}, the row type says {:?}",
+                column.name, column.kind
+            )));
         }
     }
     Ok(())

@@ -217,13 +217,12 @@ pub(crate) fn find(work: &Work<'_>, id: &str) -> Result<Authorization, Problem> 
 
 /// Every authorisation with this reference, or with an operation of this reference, oldest first.
 pub(crate) fn with_reference(work: &Work<'_>, reference: &str) -> Result<Vec<Authorization>, Problem> {
-    let sql = format!(
-        "{SELECT} WHERE a.id IN (SELECT id FROM authorizations WHERE reference = ?1
-                                 UNION SELECT authorization FROM journal WHERE reference = ?1)
-         ORDER BY a.created_at, a.id"
-    );
-    let mut query = work.conn.prepare_cached(&sql)?;
-    Ok(query.query_map([reference], read)?.collect::<Result<_, _>>()?)
+    let mut query = work.conn.prepare_cached(
+        "SELECT id FROM authorizations WHERE reference = ?1
+         UNION SELECT authorization FROM journal WHERE reference = ?1 ORDER BY 1",
+    )?;
+    let ids: Vec<String> = query.query_map([reference], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    ids.iter().map(|id| find(work, id)).collect()
 }
 
 /// Ends an open authorisation: releases its hold, writes it down and tells.

@@ -169,6 +169,7 @@ mod tests {
         let (store, writer) = Store::open(dir.path()).unwrap();
         store.run(set("mine")).await.unwrap();
         let second = Connection::open(dir.path().join("card-network.db")).unwrap();
+        second.busy_timeout(Duration::ZERO).unwrap();
         assert!(second.execute("DELETE FROM settings", []).is_err());
         drop(store);
         writer.join().unwrap();

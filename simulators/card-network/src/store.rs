@@ -108,9 +108,9 @@ fn write(conn: &Connection, mut queue: mpsc::Receiver<Job>) {
 
 fn commit(conn: &Connection, batch: Vec<Job>) -> rusqlite::Result<Vec<Acknowledge>> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
-    let acknowledgements = batch.into_iter().map(|job| job(conn)).collect();
+    batch.into_iter().for_each(|job| job(conn)());
     conn.execute_batch("COMMIT")?;
-    Ok(acknowledgements)
+    Ok(Vec::new())
 }
 
 fn in_savepoint<T>(

@@ -2,10 +2,15 @@
 
 extern crate self as kernel;
 
+pub mod cards;
 pub mod clock;
+pub mod docs;
 pub mod events;
+pub mod http;
+pub mod idempotency;
 pub mod ids;
 pub mod manifest;
+pub mod money;
 pub mod registry;
 pub mod store;
 pub mod telemetry;

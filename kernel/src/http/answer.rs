@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, Response, header};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use super::problem::Problem;
 use crate::manifest::OperationShape;
 
 /// A complete answer; it can be stored and given again byte for byte.
@@ -49,6 +50,17 @@ impl Answer {
             }
         }
         response
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
+        let body = serde_json::to_vec(&problem.to_json()).expect("a JSON value always becomes text");
+        let answer = Self::new(problem.status, "application/problem+json", body);
+        match problem.retry_after {
+            Some(after) => answer.header("retry-after", after.as_secs().max(1).to_string()),
+            None => answer,
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl<S: Send + Sync + 'static> Served<S> {
 
     /// A refusal that is a decision is stored, so that repeating the request meets the same decision.
     async fn keep_refusal(&self, slot: Slot, problem: Problem) -> Result<Answer, Problem> {
-        let (answer, keep) = (problem.answer(), self.front.keep_answers);
+        let (answer, keep) = (Answer::from(problem), self.front.keep_answers);
         let kept = self.front.store.write(move |tx| {
             let (slot, answer) = (slot.clone(), answer.clone());
             async move {

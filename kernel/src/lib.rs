@@ -4,6 +4,7 @@ extern crate self as kernel;
 
 pub mod clock;
 pub mod events;
+pub mod http;
 pub mod ids;
 pub mod manifest;
 pub mod registry;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod docs;
 pub mod events;
 pub mod http;
+pub mod idempotency;
 pub mod ids;
 pub mod manifest;
 pub mod money;

@@ -1,17 +1,29 @@
 //! Events: declared once, published through the outbox of a transaction, consumed once in the consumer's own.
 
+mod apply;
+mod consumer;
 mod envelope;
+mod feed;
+mod health;
+mod inbox;
 mod outbox;
 mod reaction;
+mod source;
+mod wire;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub(crate) use apply::Patience;
+pub(crate) use consumer::Consumer;
 pub use envelope::{Envelope, Received};
+pub(crate) use feed::Authorize;
+pub use health::{BusHealth, Flow, PublisherHealth};
 pub(crate) use outbox::{Outgoing, outbox_head};
 pub use reaction::{Fault, Reaction};
+pub(crate) use source::{Verify, outbox_service};
 
 /// What is known about an event type without looking at an instance.
 #[derive(Clone, Copy)]

@@ -5,9 +5,11 @@ extern crate self as kernel;
 pub mod clock;
 pub mod events;
 pub mod ids;
+pub mod jobs;
 pub mod manifest;
 pub mod registry;
 pub mod store;
+pub mod task;
 pub mod telemetry;
 
 #[doc(hidden)]

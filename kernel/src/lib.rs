@@ -9,10 +9,12 @@ pub mod events;
 pub mod http;
 pub mod idempotency;
 pub mod ids;
+pub mod jobs;
 pub mod manifest;
 pub mod money;
 pub mod registry;
 pub mod store;
+pub mod task;
 pub mod telemetry;
 
 #[doc(hidden)]

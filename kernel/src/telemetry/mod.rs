@@ -2,4 +2,5 @@
 
 mod trace;
 
-pub use trace::{Trace, current_trace, in_trace};
+pub(crate) use trace::carried;
+pub use trace::{Trace, current_service, current_trace, in_service, in_trace};

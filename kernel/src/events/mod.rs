@@ -7,6 +7,7 @@ mod feed;
 mod health;
 mod inbox;
 mod outbox;
+mod projection;
 mod reaction;
 mod source;
 mod wire;
@@ -22,6 +23,8 @@ pub use envelope::{Envelope, Received};
 pub(crate) use feed::Authorize;
 pub use health::{BusHealth, Flow, PublisherHealth};
 pub(crate) use outbox::{Outgoing, outbox_head};
+pub(crate) use projection::keep;
+pub use projection::{projected, projected_by_id};
 pub use reaction::{Fault, Reaction};
 pub(crate) use source::{Verify, outbox_service};
 

@@ -16,6 +16,7 @@ pub mod registry;
 pub mod store;
 pub mod task;
 pub mod telemetry;
+pub mod testing;
 
 #[doc(hidden)]
 pub use {linkme, schemars, serde, uuid};

@@ -20,6 +20,7 @@ pub mod service;
 pub mod store;
 pub mod task;
 pub mod telemetry;
+pub mod testing;
 
 #[doc(hidden)]
 pub use {linkme, schemars, serde, uuid};

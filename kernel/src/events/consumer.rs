@@ -30,6 +30,22 @@ const REFUSED_WAIT: Duration = Duration::from_secs(2);
 
 /// Everything that one service hears, from whomever.
 pub(crate) struct Consumer {
+    /// The reading service.
+    pub(crate) name: &'static str,
+    /// Its database.
+    pub(crate) store: Store,
+    /// Where publishers listen.
+    pub(crate) directory: Directory,
+    /// What it does about events.
+    pub(crate) reactions: Vec<Reaction>,
+    /// Proof of who is calling.
+    pub(crate) authorize: Authorize,
+    /// Where it tells how it fares.
+    pub(crate) health: BusHealth,
+}
+
+/// A consumer at work.
+struct Following {
     link: Link,
     store: Store,
     reactions: Arc<[Reaction]>,
@@ -63,37 +79,24 @@ impl From<Halt> for Ended {
 }
 
 impl Consumer {
-    /// The consumer of service `name` for these reactions.
-    pub(crate) fn new(
-        name: &'static str,
-        store: Store,
-        directory: Directory,
-        reactions: Vec<Reaction>,
-        authorize: Authorize,
-    ) -> Self {
-        let link = Link { consumer: name, directory, authorize };
-        Self { link, store, reactions: reactions.into(), patience: Patience::default(), health: BusHealth::default() }
+    /// Follows every publisher until `shutdown` is cancelled.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        self.run_with(Patience::default(), shutdown).await;
     }
 
     /// The same with another patience towards passing troubles.
-    #[must_use]
-    pub(crate) fn patience(mut self, patience: Patience) -> Self {
-        self.patience = patience;
-        self
-    }
-
-    /// How it stands with each publisher; valid also after `run` took the consumer.
-    pub(crate) fn health(&self) -> BusHealth {
-        self.health.clone()
-    }
-
-    /// Follows every publisher until `shutdown` is cancelled.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run_with(self, patience: Patience, shutdown: CancellationToken) {
+        let link = Link { consumer: self.name, directory: self.directory, authorize: self.authorize };
         let publishers: BTreeSet<&'static str> = self.reactions.iter().map(|r| r.def.publisher).collect();
-        let mut loops: FuturesUnordered<_> = publishers.into_iter().map(|p| self.supervise(p, &shutdown)).collect();
+        let reactions = self.reactions.into();
+        let following = Following { link, store: self.store, reactions, patience, health: self.health };
+        let mut loops: FuturesUnordered<_> =
+            publishers.into_iter().map(|p| following.supervise(p, &shutdown)).collect();
         while loops.next().await.is_some() {}
     }
+}
 
+impl Following {
     /// Keeps one publisher's loop going, also after a bug of ours in it.
     async fn supervise(&self, publisher: &'static str, shutdown: &CancellationToken) {
         self.health.waiting(publisher, None);
@@ -144,7 +147,7 @@ async fn pause(wait: Duration, shutdown: &CancellationToken) {
 
 /// One connection's worth of following.
 struct Session<'a> {
-    consumer: &'a Consumer,
+    consumer: &'a Following,
     publisher: &'static str,
     applier: Applier,
     /// What the own database says.
@@ -154,7 +157,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(consumer: &'a Consumer, publisher: &'static str, shutdown: &CancellationToken) -> Self {
+    fn new(consumer: &'a Following, publisher: &'static str, shutdown: &CancellationToken) -> Self {
         let applier = Applier {
             store: consumer.store.clone(),
             reactions: consumer.reactions.clone(),
@@ -166,16 +169,20 @@ impl<'a> Session<'a> {
 
     async fn run(&mut self, backoff: &mut Backoff) -> Ended {
         let shutdown = self.applier.shutdown.clone();
+        let mut moved = self.consumer.health.moved();
         match self.connect(&shutdown).await {
             Ok(mut feed) => loop {
                 let stretch = tokio::select! {
                     () = shutdown.cancelled() => return Ended::Shutdown,
+                    () = moved.wait() => return Ended::Broken("the position was set by hand".to_owned()),
                     stretch = feed.next() => stretch,
                 };
-                if let Err(ended) = self.take(stretch, &mut feed).await {
-                    return ended;
+                match self.take(stretch, &mut feed).await {
+                    // Only work that was done says that the trouble is over; a connection alone does not.
+                    Ok(events) if events > 0 => backoff.reset(),
+                    Ok(_) => {}
+                    Err(ended) => return ended,
                 }
-                backoff.reset();
             },
             Err(ended) => ended,
         }
@@ -195,7 +202,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes a stretch, and with it whatever else has arrived meanwhile.
-    async fn take(&mut self, first: Result<Stretch, FeedError>, feed: &mut Feed) -> Result<(), Ended> {
+    async fn take(&mut self, first: Result<Stretch, FeedError>, feed: &mut Feed) -> Result<usize, Ended> {
         let mut events = Vec::new();
         let mut next = Some(first);
         // Trouble behind good stretches waits until those are in.
@@ -213,12 +220,13 @@ impl<'a> Session<'a> {
                 next = feed.received();
             }
         }
+        let count = events.len();
         self.step(events, upto).await?;
         match trouble {
             Some(ended) => Err(ended),
             None => {
                 self.consumer.health.at(self.publisher, self.reached, head);
-                Ok(())
+                Ok(count)
             }
         }
     }

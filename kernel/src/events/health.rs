@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// What the loop of one publisher is doing.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -39,16 +40,43 @@ impl PublisherHealth {
 
 /// How a consumer stands with all its publishers. Clones share one state.
 #[derive(Clone, Debug, Default)]
-pub struct BusHealth(Arc<Mutex<BTreeMap<&'static str, PublisherHealth>>>);
+pub struct BusHealth(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    publishers: Mutex<BTreeMap<&'static str, PublisherHealth>>,
+    /// Counts how often positions were set by hand.
+    moves: watch::Sender<u64>,
+}
+
+/// Waits for a position being set by hand.
+pub(crate) struct Moved(watch::Receiver<u64>);
+
+impl Moved {
+    pub(crate) async fn wait(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
 
 impl BusHealth {
-    /// Every publisher by name.
+    /// Every publisher by name. How many events are parked is in the database: see [`parked_count`](super::parked_count).
     pub fn publishers(&self) -> BTreeMap<&'static str, PublisherHealth> {
-        self.0.lock().clone()
+        self.0.publishers.lock().clone()
+    }
+
+    /// Has every loop read its position anew: somebody has set one by hand.
+    pub fn look_again(&self) {
+        self.0.moves.send_modify(|moves| *moves += 1);
+    }
+
+    pub(crate) fn moved(&self) -> Moved {
+        Moved(self.0.moves.subscribe())
     }
 
     fn with(&self, publisher: &'static str, change: impl FnOnce(&mut PublisherHealth)) {
-        let mut all = self.0.lock();
+        let mut all = self.0.publishers.lock();
         let fresh = || PublisherHealth { flow: Flow::Waiting, position: 0, head: 0, last_error: None };
         change(all.entry(publisher).or_insert_with(fresh));
     }

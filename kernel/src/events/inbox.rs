@@ -34,16 +34,25 @@ row! {
 
 row! {
     /// An event that waits for a hand.
-    pub(crate) struct ParkedRow in "parked" {
-        pub(crate) event_id: Uuid,
-        pub(crate) publisher: String,
-        pub(crate) aggregate_id: Uuid,
-        pub(crate) aggregate_version: i64,
-        pub(crate) position: i64,
-        pub(crate) event_type: String,
-        pub(crate) envelope: String,
-        pub(crate) reason: String,
-        pub(crate) parked_at: Timestamp,
+    pub struct ParkedRow in "parked" {
+        /// Identity of the event.
+        pub event_id: Uuid,
+        /// Who published it.
+        pub publisher: String,
+        /// What it is about.
+        pub aggregate_id: Uuid,
+        /// Which version of it.
+        pub aggregate_version: i64,
+        /// Its place in the outbox.
+        pub position: i64,
+        /// Its type.
+        pub event_type: String,
+        /// The whole event as JSON.
+        pub envelope: String,
+        /// Why it was parked.
+        pub reason: String,
+        /// When.
+        pub parked_at: Timestamp,
     }
 }
 

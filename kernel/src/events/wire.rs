@@ -16,7 +16,7 @@ use crate::store::Json;
     clippy::allow_attributes_without_reason,
     reason = "generated"
 )]
-pub(super) mod proto {
+pub(crate) mod proto {
     tonic::include_proto!("bus.v1");
 }
 
@@ -61,7 +61,7 @@ fn uuid(bytes: &[u8], what: &str) -> Result<Uuid, String> {
 }
 
 /// The envelope of an event that `publisher` sent.
-pub(super) fn envelope(publisher: &str, event: proto::Event) -> Result<Envelope, String> {
+pub(crate) fn envelope(publisher: &str, event: proto::Event) -> Result<Envelope, String> {
     // A payload that is not JSON travels on as a string: no reaction reads that, so it is parked and can be looked at.
     let data = serde_json::value::RawValue::from_string(event.data.clone())
         .or_else(|_| serde_json::value::to_raw_value(&event.data))

@@ -40,7 +40,6 @@ pub struct Envelope {
     pub data: Box<serde_json::value::RawValue>,
 }
 
-
 /// An event as a reaction gets it.
 #[derive(Clone, Debug)]
 pub struct Received<E> {

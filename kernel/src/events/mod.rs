@@ -2,6 +2,7 @@
 
 mod envelope;
 mod outbox;
+mod reaction;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 pub use envelope::{Envelope, Received};
 pub(crate) use outbox::{Outgoing, outbox_head};
+pub use reaction::{Fault, Reaction};
 
 /// What is known about an event type without looking at an instance.
 #[derive(Clone, Copy)]

@@ -18,8 +18,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-pub use db::{Db, Tx};
 pub(crate) use db::{Conn, TxShared};
+pub use db::{Db, Tx};
 pub use error::{StoreError, WriteError};
 pub use migrate::Migration;
 pub use row::{ColumnShape, Row, STATEMENTS, Scalar, ScalarShape, Sql, Statement, Table};
@@ -126,8 +126,9 @@ impl Store {
                 Backend::Postgres(postgres::Postgres::open(&options, &all, after_commit.clone()).await?)
             }
         };
-        let store =
-            Self { inner: Arc::new(Inner { backend, clock: options.clock, claims: options.claims.into(), after_commit }) };
+        let store = Self {
+            inner: Arc::new(Inner { backend, clock: options.clock, claims: options.claims.into(), after_commit }),
+        };
         let head = crate::events::outbox_head(&store.read()).await?;
         store.inner.after_commit.committed(Some(head), &[]);
         Ok(store)

@@ -160,5 +160,7 @@ macro_rules! sql {
         };
         $crate::store::Sql::<$row>::filed(FILED.text)
     }};
-    ($text:expr $(,)?) => { $crate::sql!((), $text) };
+    ($text:expr $(,)?) => {
+        $crate::sql!((), $text)
+    };
 }

@@ -57,7 +57,8 @@ impl Trace {
         let mut parts = header.trim().split('-');
         let (version, trace, span, _flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let parsed = Self { trace_id: unhex(trace)?, span_id: unhex(span)? };
-        (version.len() == 2 && version != "ff" && parsed.trace_id != [0; 16] && parsed.span_id != [0; 8]).then_some(parsed)
+        (version.len() == 2 && version != "ff" && parsed.trace_id != [0; 16] && parsed.span_id != [0; 8])
+            .then_some(parsed)
     }
 }
 

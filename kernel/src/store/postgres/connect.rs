@@ -61,7 +61,11 @@ async fn log_in(config: &Config, host: &str, port: u16, direct: bool) -> Result<
     let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let peer = stream.peer_addr().map_err(unreachable)?;
-    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|e| engine_error(&e))?;
+    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|e| match engine_error(&e) {
+        // The server said nothing: it may be starting or stopping, and nothing has been asked of it yet.
+        StoreError::Engine(why) if e.as_db_error().is_none() => StoreError::Lost(format!("{host}:{port}: {why}")),
+        said => said,
+    })?;
     let driver = spawn_driver(connection);
     let lane = Lane::new(client, peer, driver, direct);
     if config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite && read_only(&lane).await? {

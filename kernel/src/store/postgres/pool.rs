@@ -13,7 +13,7 @@ use super::connect;
 use super::lane::Lane;
 
 /// Connections one store may have. More of them only queue inside the server.
-const MOST: u32 = 16;
+const MOST: u16 = 16;
 /// How long a connection may take to come out of what it was doing before it is given up.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -26,7 +26,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(config: Config, direct: bool) -> Self {
-        let slots = Arc::new(Semaphore::new(MOST as usize));
+        let slots = Arc::new(Semaphore::new(MOST.into()));
         Self { config, direct, slots, idle: Mutex::default() }
     }
 
@@ -73,7 +73,7 @@ impl Pool {
 
     /// Waits until every connection is back, then closes them; nobody gets one afterwards.
     pub(super) async fn close(&self) {
-        if let Ok(every) = self.slots.acquire_many(MOST).await {
+        if let Ok(every) = self.slots.acquire_many(MOST.into()).await {
             self.slots.close();
             drop(every);
         }

@@ -45,7 +45,9 @@ pub(super) fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<()
             .filter(|n| (1..=params.len()).contains(n))
             .ok_or_else(|| StoreError::Refused(format!("parameter {index} is not one of $1 to ${}", params.len())))?;
         let bound = match &params[number - 1] {
-            Value::List(_, items) => statement.raw_bind_parameter(index, Rc::new(items.iter().map(raw).collect::<Vec<_>>())),
+            Value::List(_, items) => {
+                statement.raw_bind_parameter(index, Rc::new(items.iter().map(raw).collect::<Vec<_>>()))
+            }
             single => statement.raw_bind_parameter(index, output(single)),
         };
         bound.map_err(|e| engine_error(&e))?;
@@ -75,7 +77,12 @@ pub(super) fn read(row: &Row<'_>, places: &[usize], shape: &[ColumnShape]) -> Re
     let cell = |(at, column): (&usize, &ColumnShape)| {
         let raw = row.get_ref(*at).map_err(|e| engine_error(&e))?;
         decode(raw, column.kind).ok_or_else(|| {
-            StoreError::Decode(format!("column {}: {:?} where {:?} is declared", column.name, raw.data_type(), column.kind))
+            StoreError::Decode(format!(
+                "column {}: {:?} where {:?} is declared",
+                column.name,
+                raw.data_type(),
+                column.kind
+            ))
         })
     };
     places.iter().zip(shape).map(cell).collect()

@@ -105,7 +105,8 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
         configure(&connection)?;
-        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000;")?;
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000;")?;
         Ok(connection)
     };
     open().map_err(|e| StoreError::Engine(format!("opening {}: {e}", path.display())))
@@ -113,7 +114,8 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
 
 fn open_reader(path: &PathBuf) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         configure(&connection)?;
         connection.execute_batch("PRAGMA query_only = ON;")?;
         Ok(connection)

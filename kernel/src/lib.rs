@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod registry;
 pub mod store;
 pub mod telemetry;
+pub mod testing;
 
 #[doc(hidden)]
 pub use {linkme, schemars, serde, uuid};

@@ -3,6 +3,7 @@
 mod envelope;
 mod outbox;
 mod reaction;
+pub(crate) mod relay;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 pub use envelope::{Envelope, Received};
 pub(crate) use outbox::{Outgoing, outbox_head};
 pub use reaction::{Fault, Reaction};
+pub(crate) use relay::RELAY;
 
 /// What is known about an event type without looking at an instance.
 #[derive(Clone, Copy)]

@@ -47,8 +47,25 @@ pub(crate) fn check_params(text: &str, given: usize) -> Result<(), StoreError> {
 /// Refuses a text that would begin, end or reconfigure a transaction: only the engines do that, alike on both.
 pub(crate) fn refuse_control(text: &str) -> Result<(), StoreError> {
     const CONTROL: &[&str] = &[
-        "ABORT", "ATTACH", "BEGIN", "COMMIT", "DEALLOCATE", "DETACH", "DISCARD", "END", "LISTEN", "PRAGMA", "PREPARE", "RELEASE",
-        "RESET", "ROLLBACK", "SAVEPOINT", "SET", "START", "UNLISTEN", "VACUUM",
+        "ABORT",
+        "ATTACH",
+        "BEGIN",
+        "COMMIT",
+        "DEALLOCATE",
+        "DETACH",
+        "DISCARD",
+        "END",
+        "LISTEN",
+        "PRAGMA",
+        "PREPARE",
+        "RELEASE",
+        "RESET",
+        "ROLLBACK",
+        "SAVEPOINT",
+        "SET",
+        "START",
+        "UNLISTEN",
+        "VACUUM",
     ];
     let start = text.trim_start_matches(|c: char| c == ';' || c.is_whitespace());
     if start.starts_with("--") || start.starts_with("/*") {
@@ -184,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_unit_cannot_say_commit_in_any_spelling() {
-        for text in ["commit", " ;COMMIT", "SET search_path = x", "End;", "-- x\nCOMMIT", "/* x */ COMMIT", "ROLLBACK;"] {
+        for text in ["commit", " ;COMMIT", "SET search_path = x", "End;", "-- x\nCOMMIT", "/* x */ COMMIT", "ROLLBACK;"]
+        {
             assert!(refuse_control(text).is_err(), "{text}");
         }
         refuse_control("SELECT 1").unwrap();

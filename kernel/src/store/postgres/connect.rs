@@ -46,7 +46,8 @@ pub(super) async fn connect(config: &Config, direct: bool) -> Result<Lane, Store
         let Host::Tcp(name) = host else { continue };
         let ports = config.get_ports();
         let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-        let attempt = tokio::time::timeout(*config.get_connect_timeout().unwrap_or(&WAIT), log_in(config, name, port, direct));
+        let attempt =
+            tokio::time::timeout(*config.get_connect_timeout().unwrap_or(&WAIT), log_in(config, name, port, direct));
         match attempt.await {
             Ok(Ok(lane)) => return Ok(lane),
             Ok(Err(error)) => last = Some(error),
@@ -76,7 +77,9 @@ async fn log_in(config: &Config, host: &str, port: u16, direct: bool) -> Result<
 }
 
 #[expect(clippy::disallowed_methods, reason = "ends with its connection; whoever waits on that is told")]
-fn spawn_driver(connection: tokio_postgres::Connection<TcpStream, tokio_postgres::tls::NoTlsStream>) -> tokio::task::AbortHandle {
+fn spawn_driver(
+    connection: tokio_postgres::Connection<TcpStream, tokio_postgres::tls::NoTlsStream>,
+) -> tokio::task::AbortHandle {
     let driver = async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a database connection ended");

@@ -81,7 +81,8 @@ async fn apply(client: &Client, step: Migration, all: &[Migration]) -> Result<()
     if !pending(client, all).await?.iter().any(|m| m.name == step.name) {
         return Ok(());
     }
-    let in_step = |e: tokio_postgres::Error| StoreError::Engine(format!("schema step {}: {}", step.name, engine_error(&e)));
+    let in_step =
+        |e: tokio_postgres::Error| StoreError::Engine(format!("schema step {}: {}", step.name, engine_error(&e)));
     client.batch_execute(step.sql).await.map_err(in_step)?;
     let note = "INSERT INTO schema_steps (name, checksum, applied_at) VALUES ($1, $2, now())";
     let sum = migrate::checksum(step.sql);

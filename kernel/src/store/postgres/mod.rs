@@ -36,7 +36,11 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    pub(crate) async fn open(options: &Options, all: &[Migration], after: Arc<AfterCommit>) -> Result<Self, StoreError> {
+    pub(crate) async fn open(
+        options: &Options,
+        all: &[Migration],
+        after: Arc<AfterCommit>,
+    ) -> Result<Self, StoreError> {
         let Engine::Postgres { url, direct_url, schema, direct } = &options.engine else {
             return Err(StoreError::Refused("not a PostgreSQL address".into()));
         };
@@ -48,11 +52,20 @@ impl Postgres {
         let settings = Arc::new(Settings::new(schema, options.deadline));
         let reader = Arc::new(PgRead::new(pool.clone(), settings.clone(), options.deadline));
         let runner = Arc::new(Runner { pool, settings, deadline: options.deadline, after });
-        Ok(Self { runner, reader, direct: direct_config, schema: schema.clone(), checker: tokio::sync::Mutex::default() })
+        Ok(Self {
+            runner,
+            reader,
+            direct: direct_config,
+            schema: schema.clone(),
+            checker: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Starts a unit. It runs in a task of its own: a caller that goes away does not stop it.
-    #[expect(clippy::disallowed_methods, reason = "a panic of the unit is caught and answered; the caller waits for the answer")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a panic of the unit is caught and answered; the caller waits for the answer"
+    )]
     pub(crate) async fn submit(&self, job: Box<dyn Job>) {
         match self.runner.pool.slot().await {
             Ok(slot) => {

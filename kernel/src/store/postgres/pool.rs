@@ -108,7 +108,10 @@ impl Loan {
 }
 
 impl Drop for Loan {
-    #[expect(clippy::disallowed_methods, reason = "ends by itself within seconds, and cuts the connection if it cannot")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends by itself within seconds, and cuts the connection if it cannot"
+    )]
     fn drop(&mut self) {
         let Some(lane) = self.lane.take() else { return };
         let (pool, slot) = (self.pool.clone(), self.slot.take());

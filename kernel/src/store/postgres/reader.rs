@@ -11,9 +11,9 @@ use crate::store::text;
 use crate::store::value::Value;
 
 use super::cells;
+use super::engine_error;
 use super::lane::{Answer, Settings};
 use super::pool::{Loan, Pool};
-use super::engine_error;
 
 /// A read changes nothing, so it may be tried on another connection when the first turns out to be dead.
 const ATTEMPTS: u32 = 3;

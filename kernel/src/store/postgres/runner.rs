@@ -160,5 +160,7 @@ async fn last_flight(lane: &Lane, settings: &Settings, begun: bool, rows: &[Vec<
 /// Whether the server itself said that it did not commit. A connection it ends may have committed before.
 fn refused_by_server(error: &tokio_postgres::Error) -> bool {
     use tokio_postgres::error::Severity;
-    error.as_db_error().is_some_and(|said| said.parsed_severity() == Some(Severity::Error) && !said.code().code().starts_with("08"))
+    error
+        .as_db_error()
+        .is_some_and(|said| said.parsed_severity() == Some(Severity::Error) && !said.code().code().starts_with("08"))
 }

@@ -1,0 +1,3 @@
+//! What tests may reach that services may not.
+
+pub mod store;

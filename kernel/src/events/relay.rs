@@ -113,6 +113,8 @@ async fn one(
 }
 
 /// Gives events their positions until `shutdown`. Every instance of a service runs one; only one of them is in charge.
+///
+/// `owner` names this process among them: two under one name would take the lead from each other without end.
 pub(crate) async fn run(store: Store, owner: String, shutdown: CancellationToken) {
     if store.orders_by_insert() {
         // One writer: the outbox number is the position, given by the commit itself.

@@ -2,6 +2,7 @@
 
 mod commit;
 mod kill;
+mod lost;
 mod pooler;
 mod relay;
 mod rows;

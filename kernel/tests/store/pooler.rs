@@ -36,16 +36,19 @@ enum Fault {
 }
 
 fn fault_of(client: i64, round: i64) -> Fault {
-    match (client * 7 + round) % 40 {
-        1 | 21 => Fault::Refuses,
-        2 | 22 => Fault::Panics,
-        3 | 23 => Fault::CallerLeaves,
-        4 | 24 => Fault::BadSql,
-        5 | 25 => Fault::Swallows,
-        6 => Fault::Abandons,
-        // A deadline takes a connection for a whole second, so these are few.
-        7 if round % 100 == 0 => Fault::Sleeps,
-        8 if round % 100 == 1 => Fault::SleepsInSql,
+    // A deadline takes a connection for a whole second, so these are few.
+    match (client * ROUNDS + round) % 640 {
+        7 => return Fault::Sleeps,
+        327 => return Fault::SleepsInSql,
+        _ => {}
+    }
+    match (client * 7 + round) % 20 {
+        1 => Fault::Refuses,
+        2 => Fault::Panics,
+        3 => Fault::CallerLeaves,
+        4 => Fault::BadSql,
+        5 => Fault::Swallows,
+        6 if round % 2 == 0 => Fault::Abandons,
         _ => Fault::None,
     }
 }

@@ -37,7 +37,8 @@ row! {
 
 /// The state of a thing, as its events carry it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct ThingState {
+#[expect(unreachable_pub, reason = "events are declared public, and so is what they carry")]
+pub struct ThingState {
     pub(crate) id: Uuid,
     pub(crate) version: i64,
 }

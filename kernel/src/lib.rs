@@ -3,11 +3,13 @@
 extern crate self as kernel;
 
 pub mod clock;
+pub mod config;
 pub mod events;
 pub mod ids;
 pub mod jobs;
 pub mod manifest;
 pub mod registry;
+pub mod secrets;
 pub mod store;
 pub mod task;
 pub mod telemetry;

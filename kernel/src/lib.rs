@@ -8,6 +8,7 @@ pub mod http;
 pub mod ids;
 pub mod manifest;
 pub mod registry;
+pub mod resilience;
 pub mod store;
 pub mod telemetry;
 

@@ -12,6 +12,7 @@ mod projection;
 mod purge;
 mod reaction;
 mod rebuild;
+pub(crate) mod relay;
 mod replay;
 mod source;
 pub(crate) mod wire;
@@ -36,6 +37,7 @@ pub(crate) use rebuild::rebuild;
 pub use replay::{adopt_epoch, replay};
 pub(crate) use replay::tail;
 pub(crate) use source::{Verify, outbox_service};
+pub(crate) use relay::RELAY;
 
 /// What is known about an event type without looking at an instance.
 #[derive(Clone, Copy)]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, Sources};
-use crate::events::{Event, EventDef, Fault, Reaction, Received, keep};
+use crate::events::{Event, EventDef, Fault, Reaction, Received};
 use crate::http::{Routes, Signer};
 use crate::idempotency;
 use crate::jobs::{DueTimer, Job, JobError, Timer, Trigger};
@@ -140,7 +140,7 @@ impl<S: Send + Sync + 'static> Service<S> {
     pub fn keeps<E: Event>(mut self) -> Self {
         self.hear(E::DEF);
         self.manifest.keeps.push(E::DEF);
-        self.reactions.push(Box::new(|_| keep::<E>()));
+        self.reactions.push(Box::new(|_| crate::events::keep::<E>()));
         self
     }
 
@@ -174,11 +174,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         Fut: Future<Output = Result<(), JobError>> + Send + 'static,
     {
         self.manifest.jobs.push(JobDoc { name, trigger: says });
-        self.jobs.push(Box::new(move |state: Arc<S>| Job {
-            name,
-            trigger: trigger.clone(),
-            run: Arc::new(move || Box::pin(work(state.clone()))),
-        }));
+        self.jobs.push(Box::new(move |state: Arc<S>| Job::new(name, trigger.clone(), move || work(state.clone()))));
         self
     }
 
@@ -189,10 +185,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         Fut: Future<Output = Result<(), Fault>> + Send + 'static,
     {
         self.manifest.jobs.push(JobDoc { name: step, trigger: "timer".into() });
-        self.timers.push(Box::new(move |state: Arc<S>| Timer {
-            step,
-            run: Arc::new(move |tx, due| Box::pin(fire(tx, state.clone(), due))),
-        }));
+        self.timers.push(Box::new(move |state: Arc<S>| Timer::new(step, move |tx, due| fire(tx, state.clone(), due))));
         self
     }
 

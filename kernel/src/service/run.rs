@@ -14,18 +14,18 @@ use super::{Declared, Kit, Parts, StartError};
 use crate::clock::Clock;
 use crate::config::Sources;
 use crate::docs;
-use crate::events::{self, BusHealth, Consumer};
+use crate::events::{self, BusHealth, Consumer, relay};
 use crate::health::Health;
 use crate::http::{Limits, Problem, Signer, server};
 use crate::jobs;
 use crate::registry::Directory;
 use crate::secrets::Secrets;
 use crate::store::{Engine, Options, Store};
-use crate::task::Tasks;
+use crate::task::{Failure, Tasks};
 use crate::telemetry::{self, Metrics};
 
-/// How long events and their traces in the inbox are kept beyond the newest of each aggregate.
-const KEEP_EVENTS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long running requests and units may take to end when the service stops.
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// What a service finds around itself.
 pub struct Surroundings {
@@ -59,7 +59,6 @@ pub struct Running {
     pub bus: BusHealth,
     /// Its checks.
     pub health: Health,
-    stop: CancellationToken,
     tasks: Tasks,
 }
 
@@ -67,14 +66,16 @@ impl Running {
     /// Stops taking requests, lets running ones end, then stops consumers and jobs and closes the database.
     pub async fn stop(self) {
         self.health.drain();
-        self.stop.cancel();
-        self.tasks.drain(Duration::from_secs(20)).await;
+        let late = self.tasks.drain(DRAIN).await;
+        if !late.is_empty() {
+            tracing::warn!(service = self.name, tasks = ?late, "did not stop in time and were dropped");
+        }
         self.store.close().await;
     }
 
     /// Resolves when one of the service's tasks ended although nobody stopped it.
-    pub async fn broken(&self) -> String {
-        self.tasks.broken().await
+    pub async fn failure(&self) -> Failure {
+        self.tasks.failure().await
     }
 }
 
@@ -104,36 +105,39 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
     };
     let parts = declared.0.parts(kit)?;
     let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
-    let (stop, tasks, health, bus) = (CancellationToken::new(), Tasks::new(name), Health::new(), BusHealth::default());
-    let router = whole_router(declared, &around, &store, &health, &metrics, &stop, parts.router.clone());
-    run_parts(name, parts, &around, &store, &bus, &stop, &tasks);
-    tasks.spawn("server", server::serve(around.listener, router, Limits::service(), stop.clone()));
+    let (tasks, health) = (Tasks::new(), Health::new());
+    let router = whole_router(declared, &around, &store, &health, &metrics, &tasks.stopping(), parts.router.clone());
+    let bus = run_parts(name, parts, &around, &store, &tasks);
+    let served = server::serve(around.listener, router, Limits::default(), tasks.stopping());
+    tasks.spawn("server", telemetry::in_service(name, served));
     health.started();
-    Ok(Running { name, address, store, bus, health, stop, tasks })
+    Ok(Running { name, address, store, bus, health, tasks })
 }
 
 /// Consumers, jobs and, where insert order is not commit order, the relay.
-fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &Store, bus: &BusHealth, stop: &CancellationToken, tasks: &Tasks) {
+fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &Store, tasks: &Tasks) -> BusHealth {
     let (signer, clock) = (around.signer.clone(), around.clock.clone());
     let authorize = move |publisher: &str| -> HeaderMap { signer.sign(name, publisher, None, clock.now()) };
-    if !parts.reactions.is_empty() {
-        let consumer = Consumer {
-            name,
-            store: store.clone(),
-            directory: around.directory.clone(),
-            reactions: parts.reactions,
-            authorize: Arc::new(authorize),
-            health: bus.clone(),
-        };
-        tasks.spawn("consumer", telemetry::in_service(name, consumer.run(stop.clone())));
-    }
+    let health = BusHealth::default();
+    let consumer = Consumer {
+        name,
+        store: store.clone(),
+        directory: around.directory.clone(),
+        reactions: parts.reactions,
+        authorize: Arc::new(authorize),
+        health: health.clone(),
+    };
+    tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
     let owner = format!("{name}-{}-{}", std::process::id(), crate::ids::fresh().simple());
-    let mut jobs = parts.jobs;
-    jobs.push(events::purge_job(store.clone(), KEEP_EVENTS));
-    tasks.spawn_checked("jobs", telemetry::in_service(name, jobs::run(store.clone(), owner.clone(), jobs, parts.timers, stop.clone())));
-    if !store.orders_by_insert() {
-        tasks.spawn("relay", telemetry::in_service(name, events::relay(store.clone(), owner, stop.clone())));
-    }
+    tasks.spawn("relay", telemetry::in_service(name, relay::run(store.clone(), owner.clone(), tasks.stopping())));
+    let (jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
+    let running = jobs::run(store.clone(), owner, jobs, timers, stop);
+    tasks.spawn("jobs", telemetry::in_service(name, async {
+        if let Err(failure) = running.await {
+            tracing::error!(%failure, "the jobs of this service cannot go on");
+        }
+    }));
+    health
 }
 
 /// The service's own routes beside the outbox stream, the probes, its metrics and its document.
@@ -157,7 +161,6 @@ fn whole_router(
     own.merge(health.router())
         .route("/metrics", get(move || async move { metrics.render() }))
         .route("/openapi.json", get(move || async move { ([("content-type", "application/json")], document) }))
-        .merge(events::admin_router(store.clone(), around.signer.clone(), around.clock.clone(), name))
         .merge(outbox.into_axum_router())
         .fallback(|| async { Problem::new(404, "not_found", "There is nothing at this address.") })
         .layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {

@@ -34,10 +34,10 @@ pub use projection::{forget, keep, projected, projected_by_id, projected_in_org}
 pub use purge::{Purged, purge};
 pub use reaction::{Fault, Reaction};
 pub(crate) use rebuild::rebuild;
-pub(crate) use relay::RELAY;
-pub(crate) use replay::tail;
 pub use replay::{adopt_epoch, replay};
+pub(crate) use replay::tail;
 pub(crate) use source::{Verify, outbox_service};
+pub(crate) use relay::RELAY;
 
 /// What is known about an event type without looking at an instance.
 #[derive(Clone, Copy)]

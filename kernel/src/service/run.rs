@@ -14,7 +14,7 @@ use super::{Declared, Kit, Parts, StartError};
 use crate::clock::Clock;
 use crate::config::Sources;
 use crate::docs;
-use crate::events::{self, BusHealth, Consumer};
+use crate::events::{self, BusHealth, Consumer, relay};
 use crate::health::Health;
 use crate::http::{Limits, Problem, Signer, server};
 use crate::jobs;
@@ -118,11 +118,18 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
 fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &Store, tasks: &Tasks) -> BusHealth {
     let (signer, clock) = (around.signer.clone(), around.clock.clone());
     let authorize = move |publisher: &str| -> HeaderMap { signer.sign(name, publisher, None, clock.now()) };
-    let consumer =
-        Consumer::new(name, store.clone(), around.directory.clone(), parts.reactions, Arc::new(authorize));
-    let health = consumer.health();
+    let health = BusHealth::default();
+    let consumer = Consumer {
+        name,
+        store: store.clone(),
+        directory: around.directory.clone(),
+        reactions: parts.reactions,
+        authorize: Arc::new(authorize),
+        health: health.clone(),
+    };
     tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
     let owner = format!("{name}-{}-{}", std::process::id(), crate::ids::fresh().simple());
+    tasks.spawn("relay", telemetry::in_service(name, relay::run(store.clone(), owner.clone(), tasks.stopping())));
     let (jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
     let running = jobs::run(store.clone(), owner, jobs, timers, stop);
     tasks.spawn("jobs", telemetry::in_service(name, async {

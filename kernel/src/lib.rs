@@ -5,6 +5,7 @@ extern crate self as kernel;
 pub mod clock;
 pub mod config;
 pub mod events;
+pub mod health;
 pub mod ids;
 pub mod jobs;
 pub mod manifest;

@@ -72,8 +72,13 @@ impl Health {
         Self::default()
     }
 
-    /// Adds or replaces the check of one of the service's own dependencies; its text is the detail either way.
-    pub fn check<F, Fut>(&self, name: &'static str, look: F)
+    /// Adds or replaces a quick check of one of the service's own dependencies; it says what is wrong.
+    pub fn check(&self, name: &'static str, look: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        self.check_by_asking(name, move || std::future::ready(look().map(|()| "ok".to_owned())));
+    }
+
+    /// Adds or replaces a check that has to ask; its text is the detail either way.
+    pub fn check_by_asking<F, Fut>(&self, name: &'static str, look: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<String, String>> + Send + 'static,
@@ -119,7 +124,7 @@ impl Health {
     }
 
     /// `/livez`, `/readyz` and `/startupz`.
-    pub fn routes(&self) -> Router {
+    pub fn router(&self) -> Router {
         let (live, ready, startup) = (self.clone(), self.clone(), self.clone());
         Router::new()
             .route("/livez", get(move || async move { live.live() }))
@@ -168,7 +173,7 @@ mod tests {
 
     async fn ask(health: &Health, path: &str) -> (u16, Value) {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let answer = health.routes().oneshot(request).await.unwrap();
+        let answer = health.router().oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap())
@@ -192,8 +197,8 @@ mod tests {
     async fn a_missing_dependency_makes_it_unready_and_is_named_but_does_not_kill_it() {
         let health = Health::new();
         health.started();
-        health.check("database", || async { Ok("3 units waiting".to_owned()) });
-        health.check("bus", || async { Err("payments has not answered".to_owned()) });
+        health.check_by_asking("database", || async { Ok("3 units waiting".to_owned()) });
+        health.check("bus", || Err("payments has not answered".to_owned()));
         let (status, body) = ask(&health, "/readyz").await;
         assert_eq!((status, &body["status"]), (503, &json!("DOWN")));
         assert_eq!(

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::metrics::{Counters, Gauges, Histograms, Label, Metrics, SECONDS};
+use super::metrics::{Counter, Gauge, Histogram, Label, Metrics};
 
 /// Requests that a server answers.
 #[derive(Clone)]
 pub struct HttpMeasures {
-    requests: Counters,
-    duration: Histograms,
-    in_flight: Gauges,
+    requests: Counter,
+    duration: Histogram,
+    in_flight: Gauge,
 }
 
 impl HttpMeasures {
@@ -26,7 +26,6 @@ impl HttpMeasures {
                 "http_server_request_duration_seconds",
                 "From the head of a request to the head of its answer",
                 ["method".into(), route],
-                SECONDS,
             ),
             in_flight: metrics.gauge("http_server_requests_in_flight", "Requests being worked on", [] as [Label; 0]),
         }
@@ -68,8 +67,8 @@ impl Drop for HttpRequest {
 /// Units of work that a store runs.
 #[derive(Clone)]
 pub struct StoreMeasures {
-    units: Counters,
-    duration: Histograms,
+    units: Counter,
+    duration: Histogram,
 }
 
 impl StoreMeasures {
@@ -81,7 +80,6 @@ impl StoreMeasures {
                 "store_unit_duration_seconds",
                 "From handing a unit in to its durable end",
                 [] as [Label; 0],
-                SECONDS,
             ),
         }
     }
@@ -96,7 +94,7 @@ impl StoreMeasures {
 /// How far consumers are behind their publishers.
 #[derive(Clone)]
 pub struct BusMeasures {
-    lag: Gauges,
+    lag: Gauge,
 }
 
 impl BusMeasures {
@@ -120,10 +118,16 @@ mod tests {
         let metrics = Metrics::new("orders");
         let http = HttpMeasures::new(&metrics);
         let open = http.begun("GET", "/orders/{id}");
-        assert!(metrics.render().replace("{}", "").contains("http_server_requests_in_flight 1\n"));
+        assert!(
+            metrics
+                .render()
+                .replace("service=\"orders\",", "")
+                .replace("{service=\"orders\"}", "")
+                .contains("http_server_requests_in_flight 1\n")
+        );
         open.answered(200);
         drop(http.begun("GET", "/orders/{id}"));
-        let text = metrics.render().replace("{}", "");
+        let text = metrics.render().replace("service=\"orders\",", "").replace("{service=\"orders\"}", "");
         for line in [
             "http_server_requests_total{method=\"GET\",route=\"/orders/{id}\",status=\"200\"} 1\n",
             "http_server_requests_total{method=\"GET\",route=\"/orders/{id}\",status=\"gone\"} 1\n",
@@ -139,7 +143,7 @@ mod tests {
         let metrics = Metrics::new("orders");
         BusMeasures::new(&metrics).set("orders", "payments", 7);
         StoreMeasures::new(&metrics).ended("committed", Duration::from_millis(2));
-        let text = metrics.render();
+        let text = metrics.render().replace("service=\"orders\",", "");
         assert!(text.contains("kafka_consumer_lag{consumer=\"orders\",publisher=\"payments\"} 7\n"), "{text}");
         assert!(text.contains("store_units_total{outcome=\"committed\"} 1\n"), "{text}");
     }

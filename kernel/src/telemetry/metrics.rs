@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::Counter as Count;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::gauge::Gauge as Level;
+use prometheus_client::metrics::histogram::Histogram as Distribution;
 use prometheus_client::registry::Registry;
 
 /// The content type of [`Metrics::render`].
@@ -43,6 +43,12 @@ impl From<&'static str> for Label {
     }
 }
 
+impl From<&&'static str> for Label {
+    fn from(name: &&'static str) -> Self {
+        Self::top_n(name, USUAL)
+    }
+}
+
 /// The metrics of one service. Clones share one registry.
 #[derive(Clone)]
 pub struct Metrics {
@@ -52,32 +58,28 @@ pub struct Metrics {
 
 struct Shared {
     registry: Registry,
-    families: BTreeMap<&'static str, AnyFamily>,
+    families: BTreeMap<String, AnyFamily>,
 }
 
 #[derive(Clone)]
 enum AnyFamily {
-    Counters(Counters),
-    Gauges(Gauges),
-    Histograms(Histograms),
+    Counters(Counter),
+    Gauges(Gauge),
+    Histograms(Histogram),
 }
 
 /// A counter for each combination of label values.
-pub type Counters = Labelled<Counter, fn() -> Counter>;
+pub type Counter = Labelled<Count, fn() -> Count>;
 /// A gauge for each combination of label values.
-pub type Gauges = Labelled<Gauge, fn() -> Gauge>;
+pub type Gauge = Labelled<Level, fn() -> Level>;
 /// A histogram for each combination of label values.
-pub type Histograms = Labelled<Histogram, Buckets>;
+pub type Histogram = Labelled<Distribution, Buckets>;
 
 impl Metrics {
-    /// An empty registry.
+    /// An empty registry; every series carries the service's name, because several services may share a process.
     pub fn new(service: &str) -> Self {
-        let mut registry = Registry::default();
-        registry.register(
-            "target",
-            "What these metrics are about",
-            Info::new(vec![("service_name", service.to_owned())]),
-        );
+        let label = ("service".into(), service.to_owned().into());
+        let registry = Registry::with_labels([label].into_iter());
         Self { service: service.into(), shared: Arc::new(Mutex::new(Shared { registry, families: BTreeMap::new() })) }
     }
 
@@ -90,15 +92,10 @@ impl Metrics {
     ///
     /// # Panics
     /// If the name is taken by another kind of metric, or the number of labels differs: one name means one thing.
-    pub fn counter<L: Into<Label>>(
-        &self,
-        name: &'static str,
-        help: &str,
-        labels: impl IntoIterator<Item = L>,
-    ) -> Counters {
+    pub fn counter<L: Into<Label>>(&self, name: &str, help: &str, labels: impl IntoIterator<Item = L>) -> Counter {
         // The text format adds the ending by itself.
         let stem = name.strip_suffix("_total").unwrap_or(name);
-        let make: fn() -> Counter = Counter::default;
+        let make: fn() -> Count = Count::default;
         let new = Labelled::new(labels, make);
         match self.family(name, &new, AnyFamily::Counters, |registry| registry.register(stem, help, new.family.clone()))
         {
@@ -111,8 +108,8 @@ impl Metrics {
     ///
     /// # Panics
     /// As [`Metrics::counter`].
-    pub fn gauge<L: Into<Label>>(&self, name: &'static str, help: &str, labels: impl IntoIterator<Item = L>) -> Gauges {
-        let make: fn() -> Gauge = Gauge::default;
+    pub fn gauge<L: Into<Label>>(&self, name: &'static str, help: &str, labels: impl IntoIterator<Item = L>) -> Gauge {
+        let make: fn() -> Level = Level::default;
         let new = Labelled::new(labels, make);
         match self.family(name, &new, AnyFamily::Gauges, |registry| registry.register(name, help, new.family.clone())) {
             AnyFamily::Gauges(same) if same.labels == new.labels => same,
@@ -120,17 +117,25 @@ impl Metrics {
         }
     }
 
-    /// The histograms of this name, with these upper bounds; [`SECONDS`] suits durations.
+    /// The histograms of durations of this name, in seconds.
     ///
     /// # Panics
     /// As [`Metrics::counter`].
-    pub fn histogram<L: Into<Label>>(
+    pub fn histogram<L: Into<Label>>(&self, name: &str, help: &str, labels: impl IntoIterator<Item = L>) -> Histogram {
+        self.histogram_with(name, help, labels, SECONDS)
+    }
+
+    /// The histograms of this name, with these upper bounds.
+    ///
+    /// # Panics
+    /// As [`Metrics::counter`].
+    pub fn histogram_with<L: Into<Label>>(
         &self,
-        name: &'static str,
+        name: &str,
         help: &str,
         labels: impl IntoIterator<Item = L>,
         bounds: &'static [f64],
-    ) -> Histograms {
+    ) -> Histogram {
         let new = Labelled::new(labels, Buckets(bounds));
         match self
             .family(name, &new, AnyFamily::Histograms, |registry| registry.register(name, help, new.family.clone()))
@@ -143,7 +148,7 @@ impl Metrics {
     /// The family of this name, which is made on the first call; later calls get the same one.
     fn family<M: Clone, C: MetricConstructor<M> + Clone>(
         &self,
-        name: &'static str,
+        name: &str,
         new: &Labelled<M, C>,
         wrap: fn(Labelled<M, C>) -> AnyFamily,
         register: impl FnOnce(&mut Registry),
@@ -157,8 +162,13 @@ impl Metrics {
             // Without labels there is only one value, and zero is one.
             new.at(&[]);
         }
-        shared.families.insert(name, wrap(new.clone()));
+        shared.families.insert(name.to_owned(), wrap(new.clone()));
         wrap(new.clone())
+    }
+
+    /// The registry itself, for what registers families of its own.
+    pub fn with_registry(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.shared.lock().registry);
     }
 
     /// Everything, as text in the `OpenMetrics` format.
@@ -173,9 +183,9 @@ impl Metrics {
 #[derive(Clone, Copy, Debug)]
 pub struct Buckets(&'static [f64]);
 
-impl MetricConstructor<Histogram> for Buckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(self.0.iter().copied())
+impl MetricConstructor<Distribution> for Buckets {
+    fn new_metric(&self) -> Distribution {
+        Distribution::new(self.0.iter().copied())
     }
 }
 
@@ -211,6 +221,27 @@ impl<M: Clone, C: MetricConstructor<M>> Labelled<M, C> {
     }
 }
 
+impl Counter {
+    /// One more with these label values.
+    pub fn count(&self, values: &[&str]) {
+        self.at(values).inc();
+    }
+}
+
+impl Gauge {
+    /// Its level now.
+    pub fn set(&self, values: &[&str], level: i64) {
+        self.at(values).set(level);
+    }
+}
+
+impl Histogram {
+    /// One more of this length.
+    pub fn observe(&self, values: &[&str], took: Duration) {
+        self.at(values).observe(took.as_secs_f64());
+    }
+}
+
 fn bound<'a>(most: usize, seen: &RwLock<BTreeSet<String>>, value: &'a str) -> &'a str {
     if seen.read().contains(value) {
         return value;
@@ -230,20 +261,19 @@ mod tests {
     #[test]
     fn names_and_labels_come_out_as_they_were_declared() {
         let metrics = Metrics::new("payments");
-        let requests = metrics.counter("payment_requests_total", "Requests", ["status", "method"]);
+        let requests = metrics.counter("payment_requests_total", "Requests", &["status", "method"]);
         requests.at(&["ok", "card"]).inc_by(2);
-        let took = metrics.histogram("payment_processing_duration_seconds", "Time", [] as [Label; 0], SECONDS);
-        took.at(&[]).observe(0.004);
+        let took = metrics.histogram("payment_processing_duration_seconds", "Time", [] as [Label; 0]);
+        took.observe(&[], Duration::from_millis(4));
         metrics.gauge("queue_length", "Waiting", [] as [Label; 0]);
         let text = metrics.render();
         for line in [
-            "payment_requests_total{status=\"ok\",method=\"card\"} 2\n",
-            "payment_processing_duration_seconds_bucket{le=\"0.005\"} 1\n",
-            "payment_processing_duration_seconds_count 1\n",
-            "queue_length 0\n",
-            "target_info{service_name=\"payments\"} 1\n",
+            "payment_requests_total{service=\"payments\",status=\"ok\",method=\"card\"} 2\n",
+            "payment_processing_duration_seconds_bucket{service=\"payments\",le=\"0.005\"} 1\n",
+            "payment_processing_duration_seconds_count{service=\"payments\"} 1\n",
+            "queue_length{service=\"payments\"} 0\n",
         ] {
-            assert!(text.replace("{}", "").contains(line), "{line} in\n{text}");
+            assert!(text.contains(line), "{line} in\n{text}");
         }
     }
 
@@ -252,11 +282,11 @@ mod tests {
         let metrics = Metrics::new("orders");
         let created = metrics.counter("order_created_total", "Orders", [Label::top_n("restaurant_id", 2)]);
         for restaurant in ["a", "b", "c", "a", "d"] {
-            created.at(&[restaurant]).inc();
+            created.count(&[restaurant]);
         }
         let text = metrics.render();
         for (value, count) in [("a", 2), ("b", 1), ("other", 2)] {
-            assert!(text.contains(&format!("order_created_total{{restaurant_id=\"{value}\"}} {count}\n")), "{text}");
+            assert!(text.contains(&format!("restaurant_id=\"{value}\"}} {count}\n")), "{text}");
         }
         assert!(!text.contains("\"c\""));
     }
@@ -264,9 +294,9 @@ mod tests {
     #[test]
     fn the_same_name_gives_the_same_metric_and_services_share_nothing() {
         let (one, two) = (Metrics::new("one"), Metrics::new("two"));
-        one.counter("seen_total", "Seen", ["kind"]).at(&["x"]).inc();
-        one.counter("seen_total", "Seen", ["kind"]).at(&["x"]).inc();
-        assert!(one.render().contains("seen_total{kind=\"x\"} 2\n"));
+        one.counter("seen_total", "Seen", &["kind"]).count(&["x"]);
+        one.counter("seen_total", "Seen", &["kind"]).count(&["x"]);
+        assert!(one.render().contains("seen_total{service=\"one\",kind=\"x\"} 2\n"));
         assert!(!two.render().contains("seen"));
     }
 

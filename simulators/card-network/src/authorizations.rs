@@ -88,17 +88,15 @@ enum ChallengeOutcome {
 pub(crate) fn tokenise(work: &Work<'_>, details: cards::CardDetails) -> Result<Value, Problem> {
     let card = details.recognise(work.now)?;
     let token = new_id("tok");
-    work.conn
-        .prepare_cached("INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute(params![
-            token,
-            card.brand,
-            card.last4,
-            card.exp_month,
-            card.exp_year,
-            card.behaviour.name(),
-            work.now
-        ])?;
+    work.conn.prepare_cached("INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+        token,
+        card.brand,
+        card.last4,
+        card.exp_month,
+        card.exp_year,
+        card.behaviour.name(),
+        work.now
+    ])?;
     Ok(card.snapshot(&token))
 }
 
@@ -192,7 +190,11 @@ pub(crate) fn answer_challenge(work: &Work<'_>, id: &str, answer: ChallengeAnswe
     authorization.decline_code = (!passed).then(|| "challenge_failed".to_owned());
     save(work, &authorization)?;
     let operation = Operation::whole(Kind::Challenge, &authorization);
-    post(work, &operation.ended(if passed { "succeeded" } else { "failed" }, None), if passed { &[RESERVE] } else { &[] })?;
+    post(
+        work,
+        &operation.ended(if passed { "succeeded" } else { "failed" }, None),
+        if passed { &[RESERVE] } else { &[] },
+    )?;
     let snapshot = authorization.snapshot(&work.rules.base_url);
     webhooks::announce(work, "authorization.challenge_completed", &authorization, &snapshot)?;
     Ok(snapshot)

@@ -180,6 +180,9 @@ mod tests {
     #[test]
     fn a_signature_is_the_known_hmac_of_id_time_and_body() {
         // Made with: printf 'evt_1.1700000000.{}' | openssl dgst -sha256 -hmac secret -binary | base64
-        assert_eq!(signature("secret", "evt_1", 1_700_000_000, "{}"), "v1,gcuLUJYfD9JQ2UlZMDEyUnqjiYF/KVJjsn3HLULsCj4=");
+        assert_eq!(
+            signature("secret", "evt_1", 1_700_000_000, "{}"),
+            "v1,gcuLUJYfD9JQ2UlZMDEyUnqjiYF/KVJjsn3HLULsCj4="
+        );
     }
 }

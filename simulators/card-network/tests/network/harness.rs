@@ -218,6 +218,7 @@ pub(crate) struct Ear {
     hooks: mpsc::UnboundedReceiver<Hook>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "the receiver ends with its test's runtime")]
 pub(crate) async fn listen(turn_away: u32) -> Ear {
     let (heard, hooks) = mpsc::unbounded_channel();
     let left = Arc::new(AtomicU32::new(turn_away));

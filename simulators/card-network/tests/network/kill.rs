@@ -37,9 +37,16 @@ impl Process {
         Self { child, merchant: Merchant::new(addr, &api_key) }
     }
 
-    fn kill_9(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    fn kill_9(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Process {
+    /// Also when a check fails: a process left behind would hold whatever it inherited.
+    fn drop(&mut self) {
+        self.child.kill().expect("a child can be killed by its parent");
+        self.child.wait().expect("a killed child ends");
     }
 }
 

@@ -92,7 +92,8 @@ async fn a_challenge_is_answered_once_by_the_cardholder_without_an_api_key() {
     for (outcome, other, status) in [("pass", "fail", "authorized"), ("fail", "pass", "declined")] {
         let asked = net.authorise("4000000000003220", outcome).await;
         let url = asked.text("challenge_url");
-        let answer = async |outcome: &str| Merchant::send(net.client.post(&url).json(&json!({ "outcome": outcome }))).await;
+        let answer =
+            async |outcome: &str| Merchant::send(net.client.post(&url).json(&json!({ "outcome": outcome }))).await;
         assert_eq!(answer(outcome).await.text("status"), status);
         assert_eq!(answer(outcome).await.text("status"), status, "the same answer again is the same answer");
         assert_eq!(answer(other).await.code(), (409, "challenge_not_pending"));

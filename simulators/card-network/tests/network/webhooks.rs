@@ -35,7 +35,10 @@ async fn every_outcome_is_told_signed_and_in_order() {
     for kind in ["authorization.succeeded", "capture.succeeded", "refund.succeeded"] {
         let hook = ear.next().await;
         assert_signed(&hook);
-        assert_eq!((hook.kind(), &hook.body["data"]["reference"]), (kind, &json!(if kind.starts_with("refund") { "back" } else { "paid" })));
+        assert_eq!(
+            (hook.kind(), &hook.body["data"]["reference"]),
+            (kind, &json!(if kind.starts_with("refund") { "back" } else { "paid" }))
+        );
     }
     net.authorise("4000000000000002", "declined").await;
     assert_eq!(ear.next().await.kind(), "authorization.declined");
@@ -46,7 +49,10 @@ async fn every_outcome_is_told_signed_and_in_order() {
     let asked = net.authorise("4000000000003220", "asked").await;
     Merchant::send(net.client.post(asked.text("challenge_url")).json(&json!({ "outcome": "pass" }))).await;
     let hook = ear.next().await;
-    assert_eq!((hook.kind(), &hook.body["data"]["status"]), ("authorization.challenge_completed", &json!("authorized")));
+    assert_eq!(
+        (hook.kind(), &hook.body["data"]["status"]),
+        ("authorization.challenge_completed", &json!("authorized"))
+    );
     net.authorise("4000000000007015", "expired").await;
     assert_eq!(ear.next().await.kind(), "authorization.succeeded");
     assert_eq!(ear.next().await.kind(), "authorization.expired");

@@ -1,0 +1,295 @@
+//! Who calls: identity headers between services, joined by a short-lived proof that the caller may set them.
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+/// The proof.
+pub const ASSERTION: HeaderName = HeaderName::from_static("x-internal-assertion");
+/// The user's id.
+pub const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+/// The user's address.
+pub const USER_EMAIL: HeaderName = HeaderName::from_static("x-user-email");
+/// The user's roles, separated by commas.
+pub const USER_ROLES: HeaderName = HeaderName::from_static("x-user-roles");
+/// The organisations the user acts for, separated by commas.
+pub const ORG_IDS: HeaderName = HeaderName::from_static("x-org-ids");
+/// When the user last proved who they are, in seconds.
+pub const AUTH_TIME: HeaderName = HeaderName::from_static("x-auth-time");
+/// The session the call belongs to.
+pub const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
+
+// The order is part of the proof.
+const COUNT: usize = 6;
+static CARRIED: [HeaderName; COUNT] = [USER_ID, USER_EMAIL, USER_ROLES, ORG_IDS, AUTH_TIME, SESSION_ID];
+
+/// How long a proof is good, and how far clocks may differ, in seconds.
+const LIFE: i64 = 60;
+const SKEW: i64 = 5;
+
+/// The person behind a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Who.
+    pub user_id: Uuid,
+    /// Where to write to.
+    pub email: String,
+    /// What they may be.
+    pub roles: Vec<String>,
+    /// For whom they act.
+    pub orgs: Vec<Uuid>,
+    /// When they last proved who they are, in seconds since 1970.
+    pub auth_time: i64,
+    /// The session the call belongs to; none for tokens without one.
+    pub session: Option<Uuid>,
+}
+
+/// Identity headers made once, for callers that forward the same identity often.
+#[derive(Clone, Debug, Default)]
+pub struct Carried([Option<HeaderValue>; COUNT]);
+
+impl Carried {
+    /// The headers of this identity; of nobody, none.
+    pub fn of(identity: Option<&Identity>) -> Self {
+        let Some(who) = identity else { return Self::default() };
+        let orgs: Vec<String> = who.orgs.iter().map(Uuid::to_string).collect();
+        Self([
+            Some(text(&who.user_id.to_string())),
+            Some(text(&who.email)),
+            Some(text(&who.roles.join(","))),
+            Some(text(&orgs.join(","))),
+            Some(HeaderValue::from(who.auth_time)),
+            who.session.map(|session| text(&session.to_string())),
+        ])
+    }
+}
+
+fn text(value: &str) -> HeaderValue {
+    // A control character cannot travel; the sender of such an address loses it, nobody else is harmed.
+    HeaderValue::from_str(value)
+        .or_else(|_| HeaderValue::from_bytes(value.replace(|c: char| c.is_ascii_control(), "").as_bytes()))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Why the headers do not prove who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssertionError {
+    /// There is no proof.
+    #[error("the call carries no proof of its caller")]
+    Missing,
+    /// It is not a proof of this kind, or a header is there twice.
+    #[error("the proof of the caller is malformed")]
+    Malformed,
+    /// It was made for another service.
+    #[error("the proof of the caller is for another service")]
+    WrongAudience,
+    /// It is too old, or from the future.
+    #[error("the proof of the caller is out of date")]
+    Expired,
+    /// The headers are not those that were signed, or by somebody else.
+    #[error("the proof of the caller does not fit")]
+    Forged,
+}
+
+/// Makes and checks proofs with a secret that all services of the city share.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    key: hmac::Key,
+    previous: Option<hmac::Key>,
+}
+
+impl Signer {
+    /// A signer with this secret.
+    pub fn new(secret: &[u8]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret), previous: None }
+    }
+
+    /// Also accepts proofs made with the secret before this one, while it is being replaced.
+    pub fn with_previous(mut self, secret: &[u8]) -> Self {
+        self.previous = Some(hmac::Key::new(hmac::HMAC_SHA256, secret));
+        self
+    }
+
+    /// The headers with which `caller` calls `audience`, for this user or as itself.
+    pub fn sign(&self, caller: &str, audience: &str, identity: Option<&Identity>, now: Timestamp) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        self.sign_into(&mut headers, caller, audience, &Carried::of(identity), now);
+        headers
+    }
+
+    /// Like [`Signer::sign`], replacing whatever stands in `headers`.
+    pub fn sign_into(&self, headers: &mut HeaderMap, caller: &str, audience: &str, who: &Carried, now: Timestamp) {
+        let mut proof = String::with_capacity(128);
+        write!(proof, "v1.{}.{caller}.{audience}", now.seconds()).expect("writing to a string cannot fail");
+        let tag = mac(&self.key, &proof, who.0.each_ref().map(Option::as_ref));
+        proof.push('.');
+        URL_SAFE_NO_PAD.encode_string(tag.as_ref(), &mut proof);
+        for (name, value) in CARRIED.iter().zip(&who.0) {
+            match value {
+                Some(value) => drop(headers.insert(name, value.clone())),
+                None => drop(headers.remove(name)),
+            }
+        }
+        headers.insert(ASSERTION, text(&proof));
+    }
+
+    /// Who calls: the service, and the user it calls for. `audience` is the service that asks.
+    pub fn verify(
+        &self,
+        headers: &HeaderMap,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<(String, Option<Identity>), AssertionError> {
+        let proof = single(headers, &ASSERTION)?.ok_or(AssertionError::Missing)?;
+        let proof = proof.to_str().map_err(|_| AssertionError::Malformed)?;
+        let (signed, tag) = proof.rsplit_once('.').ok_or(AssertionError::Malformed)?;
+        let mut parts = signed.split('.');
+        let (Some("v1"), Some(issued), Some(caller), Some(meant), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(AssertionError::Malformed);
+        };
+        let issued: i64 = issued.parse().map_err(|_| AssertionError::Malformed)?;
+        let tag = URL_SAFE_NO_PAD.decode(tag).map_err(|_| AssertionError::Malformed)?;
+        let mut carried = [None; COUNT];
+        for (value, name) in carried.iter_mut().zip(&CARRIED) {
+            *value = single(headers, name)?;
+        }
+        // The proof first: what an unproven header says is not worth an answer.
+        let message = message(signed, carried);
+        let fits = |key: &hmac::Key| hmac::verify(key, &message, &tag).is_ok();
+        if !fits(&self.key) && !self.previous.as_ref().is_some_and(fits) {
+            return Err(AssertionError::Forged);
+        }
+        if meant != audience {
+            return Err(AssertionError::WrongAudience);
+        }
+        if !(-SKEW..=LIFE + SKEW).contains(&now.seconds().saturating_sub(issued)) {
+            return Err(AssertionError::Expired);
+        }
+        Ok((caller.to_owned(), identity(carried)?))
+    }
+}
+
+/// What is signed: the proof's own fields and the headers, each on a line, which no header can break.
+fn message(signed: &str, carried: [Option<&HeaderValue>; COUNT]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(256);
+    message.extend_from_slice(signed.as_bytes());
+    for value in carried {
+        message.push(b'\n');
+        if let Some(value) = value {
+            // Tells an empty header from one that is not there.
+            message.push(b'=');
+            message.extend_from_slice(value.as_bytes());
+        }
+    }
+    message
+}
+
+fn mac(key: &hmac::Key, signed: &str, carried: [Option<&HeaderValue>; COUNT]) -> hmac::Tag {
+    hmac::sign(key, &message(signed, carried))
+}
+
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, AssertionError> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(AssertionError::Malformed) } else { Ok(first) }
+}
+
+fn identity(
+    [user, email, roles, orgs, auth_time, session]: [Option<&HeaderValue>; COUNT],
+) -> Result<Option<Identity>, AssertionError> {
+    let Some(user) = user else { return Ok(None) };
+    let words = |value: Option<&HeaderValue>| {
+        let value = value.ok_or(AssertionError::Malformed)?;
+        std::str::from_utf8(value.as_bytes()).map(str::to_owned).map_err(|_| AssertionError::Malformed)
+    };
+    let id = |text: &str| text.parse::<Uuid>().map_err(|_| AssertionError::Malformed);
+    let list = |text: String| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    Ok(Some(Identity {
+        user_id: id(&words(Some(user))?)?,
+        email: words(email)?,
+        roles: list(words(roles)?),
+        orgs: list(words(orgs)?).iter().map(|org| id(org)).collect::<Result<_, _>>()?,
+        auth_time: words(auth_time)?.parse().map_err(|_| AssertionError::Malformed)?,
+        session: session.map(|session| id(&words(Some(session))?)).transpose()?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn somebody() -> Identity {
+        Identity {
+            user_id: Uuid::from_u128(7),
+            email: "jürgen@example.org".to_owned(),
+            roles: vec!["CUSTOMER".to_owned(), "ADMIN".to_owned()],
+            orgs: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
+            auth_time: 1_700_000_000,
+            session: Some(Uuid::from_u128(9)),
+        }
+    }
+
+    const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+    #[test]
+    fn an_identity_arrives_as_it_was_sent() {
+        let signer = Signer::new(b"a secret of the city");
+        let headers = signer.sign("gateway", "orders", Some(&somebody()), NOW);
+        assert_eq!(signer.verify(&headers, "orders", NOW), Ok(("gateway".to_owned(), Some(somebody()))));
+        let headers = signer.sign("orders", "auth", None, NOW);
+        assert_eq!(signer.verify(&headers, "auth", NOW), Ok(("orders".to_owned(), None)));
+    }
+
+    #[test]
+    fn what_was_changed_added_removed_or_doubled_is_refused() {
+        let signer = Signer::new(b"a secret of the city");
+        let signed = signer.sign("gateway", "orders", Some(&somebody()), NOW);
+        let check = |headers: &HeaderMap| signer.verify(headers, "orders", NOW).unwrap_err();
+        for name in &CARRIED {
+            let mut headers = signed.clone();
+            headers.insert(name, HeaderValue::from_static("x"));
+            assert_eq!(check(&headers), AssertionError::Forged, "{name} changed");
+            headers.remove(name);
+            assert_eq!(check(&headers), AssertionError::Forged, "{name} removed");
+            let mut headers = signed.clone();
+            headers.append(name, HeaderValue::from_static("x"));
+            assert_eq!(check(&headers), AssertionError::Malformed, "{name} doubled");
+        }
+        let mut workload = signer.sign("orders", "auth", None, NOW);
+        workload.insert(USER_ID, HeaderValue::from_static("00000000-0000-0000-0000-000000000007"));
+        assert_eq!(signer.verify(&workload, "auth", NOW), Err(AssertionError::Forged));
+        assert_eq!(check(&HeaderMap::new()), AssertionError::Missing);
+        let stranger = Signer::new(b"another secret").sign("gateway", "orders", Some(&somebody()), NOW);
+        assert_eq!(check(&stranger), AssertionError::Forged);
+    }
+
+    #[test]
+    fn a_proof_is_for_one_service_and_one_minute() {
+        let signer = Signer::new(b"a secret of the city");
+        let headers = signer.sign("gateway", "orders", None, NOW);
+        let at = |now| signer.verify(&headers, "orders", now).map(|_| ());
+        assert_eq!(signer.verify(&headers, "payments", NOW), Err(AssertionError::WrongAudience));
+        assert_eq!(at(NOW.plus(Duration::from_secs(65))), Ok(()));
+        assert_eq!(at(NOW.plus(Duration::from_secs(66))), Err(AssertionError::Expired));
+        assert_eq!(at(NOW.minus(Duration::from_secs(5))), Ok(()));
+        assert_eq!(at(NOW.minus(Duration::from_secs(6))), Err(AssertionError::Expired));
+    }
+
+    #[test]
+    fn a_replaced_secret_stays_good_while_it_is_named() {
+        let old = Signer::new(b"old").sign("gateway", "orders", None, NOW);
+        assert_eq!(Signer::new(b"new").verify(&old, "orders", NOW), Err(AssertionError::Forged));
+        assert!(Signer::new(b"new").with_previous(b"old").verify(&old, "orders", NOW).is_ok());
+    }
+}

@@ -128,6 +128,7 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
 fn run_parts(name: &'static str, address: SocketAddr, parts: Parts, around: &Surroundings, store: &Store, bus: &BusHealth, tasks: &Tasks) {
     let (signer, clock) = (around.signer.clone(), around.clock.clone());
     let authorize = move |publisher: &str| -> HeaderMap { signer.sign(name, publisher, None, clock.now()) };
+    let hears = !parts.reactions.is_empty();
     let consumer = Consumer {
         name,
         store: store.clone(),
@@ -136,7 +137,9 @@ fn run_parts(name: &'static str, address: SocketAddr, parts: Parts, around: &Sur
         authorize: Arc::new(authorize),
         health: bus.clone(),
     };
-    tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
+    if hears {
+        tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
+    }
     // The same after a crash, so that the leases this instance held are its own again at once.
     let owner = format!("{name}@{address}");
     tasks.spawn("relay", telemetry::in_service(name, relay::run(store.clone(), owner.clone(), tasks.stopping())));

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
@@ -146,6 +147,8 @@ pub struct Forger {
     pub address: SocketAddr,
     /// The positions that consumers asked for, connection by connection.
     pub asked: Arc<Mutex<Vec<i64>>>,
+    /// How many batches it has handed to its connections.
+    pub sent: Arc<AtomicUsize>,
     tasks: JoinSet<()>,
 }
 
@@ -153,6 +156,7 @@ struct Script {
     epoch: Uuid,
     connections: Mutex<VecDeque<Vec<Scripted>>>,
     asked: Arc<Mutex<Vec<i64>>>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Forger {
@@ -164,14 +168,16 @@ impl Forger {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| e.to_string())?;
         let address = listener.local_addr().map_err(|e| e.to_string())?;
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let script = Script { epoch, connections: Mutex::new(connections.into()), asked: asked.clone() };
+        let sent = Arc::<AtomicUsize>::default();
+        let connections = Mutex::new(connections.into());
+        let script = Script { epoch, connections, asked: asked.clone(), sent: sent.clone() };
         let routes = tonic::service::Routes::new(proto::outbox_server::OutboxServer::new(script));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let served = axum::serve(listener, routes.into_axum_router()).await;
             served.expect("a server on an open port does not fail");
         });
-        Ok(Self { address, asked, tasks })
+        Ok(Self { address, asked, sent, tasks })
     }
 
     /// Ends it.
@@ -191,7 +197,9 @@ impl proto::outbox_server::Outbox for Script {
         self.asked.lock().push(request.get_ref().after);
         let batches = self.connections.lock().pop_front().unwrap_or_default();
         let epoch = self.epoch.to_string();
+        let count = self.sent.clone();
         let sent = batches.into_iter().map(move |Scripted { range: (after, upto), events }| {
+            count.fetch_add(1, Ordering::SeqCst);
             let events = events.iter().map(forged).collect();
             Ok(proto::Batch { epoch: epoch.clone(), after, upto, head: upto, events })
         });

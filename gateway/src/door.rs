@@ -18,14 +18,13 @@ use kernel::http::problem::Problem;
 use kernel::http::server::Answers;
 use kernel::manifest::{Access, PublicRoute};
 use kernel::resilience::RetryBudget;
-use kernel::telemetry::Trace;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::compress::{Coding, accepted, compress};
-use crate::forward::Forwarder;
+use crate::forward::{Forwarder, Tunnel};
 use crate::headers::{self, CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPARENT};
 use crate::keys::Keys;
 use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Shown};
@@ -74,7 +73,6 @@ struct Peer {
 
 /// What is known of a request by the time it is answered.
 struct Passage {
-    trace: Trace,
     traceparent: HeaderValue,
     correlation: HeaderValue,
     origin: Option<HeaderValue>,
@@ -172,7 +170,6 @@ impl Door {
         let begun = Instant::now();
         let trace = headers::trace_of(request.headers());
         let mut passage = Passage {
-            trace,
             traceparent: headers::traceparent(trace),
             correlation: headers::correlation(request.headers(), trace),
             origin: request.headers().get(ORIGIN).cloned(),
@@ -221,8 +218,9 @@ impl Door {
         }
         authorise(&route, principal.as_deref())?;
         let _place = self.in_flight.try_acquire().map_err(|_| shed())?;
+        let tunnel = Tunnel::wanted(&mut request);
         self.dress(request.headers_mut(), peer, &route, principal.as_deref(), passage);
-        self.forwarder.forward(&route, request).await
+        self.forwarder.forward(&route, request, tunnel).await
     }
 
     fn find(&self, request: &Request<Incoming>, passage: &mut Passage) -> Result<Found, Refusal> {
@@ -283,6 +281,8 @@ impl Door {
         principal: Option<&Principal>,
         passage: &Passage,
     ) {
+        // First what the peer calls its own, or it could name our headers and have them taken off again.
+        headers::strip_hop(headers);
         headers::strip_ours(headers);
         let service = &route.upstream.service;
         // Only the auth service ever reads a token; the others get what it says, and our word for it.

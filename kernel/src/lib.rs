@@ -2,15 +2,26 @@
 
 extern crate self as kernel;
 
+pub mod cards;
 pub mod clock;
+pub mod config;
+pub mod docs;
 pub mod events;
+pub mod health;
 pub mod http;
+pub mod idempotency;
 pub mod ids;
+pub mod jobs;
 pub mod manifest;
+pub mod money;
 pub mod registry;
 pub mod resilience;
+pub mod secrets;
+pub mod service;
 pub mod store;
+pub mod task;
 pub mod telemetry;
+pub mod testing;
 
 #[doc(hidden)]
 pub use {linkme, schemars, serde, uuid};

@@ -1,17 +1,47 @@
 //! Events: declared once, published through the outbox of a transaction, consumed once in the consumer's own.
 
+mod admin;
+pub(crate) mod apply;
+mod consumer;
 mod envelope;
+mod feed;
+mod follow;
+mod health;
+mod inbox;
 mod outbox;
+mod parking;
+mod projection;
+mod purge;
 mod reaction;
+mod rebuild;
+pub(crate) mod relay;
+mod replay;
+mod source;
+pub(crate) mod wire;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub(crate) use apply::Patience;
+pub(crate) use consumer::Consumer;
 pub use envelope::{Envelope, Received};
+pub(crate) use admin::{Hands, admin_router};
+pub(crate) use feed::{Authorize, Link};
+pub use follow::Follower;
+pub use health::{BusHealth, Flow, PublisherHealth};
+pub use inbox::ParkedRow;
 pub(crate) use outbox::{Outgoing, outbox_head};
+pub use parking::{Redriven, drop_parked, parked, parked_count, redrive};
+pub use projection::{forget, keep, projected, projected_by_id, projected_in_org};
+pub use purge::{Purged, purge};
 pub use reaction::{Fault, Reaction};
+pub(crate) use rebuild::rebuild;
+pub use replay::{adopt_epoch, replay};
+pub(crate) use replay::tail;
+pub(crate) use source::{Verify, outbox_service};
+pub(crate) use relay::RELAY;
 
 /// What is known about an event type without looking at an instance.
 #[derive(Clone, Copy)]

@@ -36,6 +36,16 @@ pub struct Reaction {
     /// The event type.
     pub def: EventDef,
     run: Arc<dyn Fn(Tx, &Envelope) -> Reacting + Send + Sync>,
+    pub(crate) keeps: Option<Keeps>,
+}
+
+/// What a reaction that only keeps a copy does with an event, so that the copy can be made anew from the log.
+#[derive(Clone, Copy)]
+pub(crate) struct Keeps {
+    /// Whether the payload is one that this service can read.
+    pub(crate) reads: fn(&Envelope) -> Result<(), Fault>,
+    /// Whether the event says that the thing is gone.
+    pub(crate) gone: bool,
 }
 
 impl Reaction {
@@ -55,7 +65,16 @@ impl Reaction {
                 }
             }
         };
-        Self { def: E::DEF, run: Arc::new(run) }
+        Self { def: E::DEF, run: Arc::new(run), keeps: None }
+    }
+
+    /// A reaction that keeps a copy of the event's state.
+    pub(crate) fn keeping(
+        def: EventDef,
+        keeps: Keeps,
+        run: impl Fn(Tx, &Envelope) -> Reacting + Send + Sync + 'static,
+    ) -> Self {
+        Self { def, run: Arc::new(run), keeps: Some(keeps) }
     }
 
     /// Handles one event in the given unit.

@@ -13,7 +13,7 @@ use super::text;
 use super::value::Value;
 use crate::clock::Timestamp;
 use crate::events::{Event, Outgoing, Payload as _};
-use crate::telemetry::Trace;
+use crate::telemetry::{self, Trace};
 
 /// Where a statement goes. Each variant answers [`Db::cells`] and [`Db::execute`].
 #[derive(Clone)]
@@ -126,9 +126,10 @@ impl Tx {
         self.shared.now
     }
 
-    /// The trace that this unit belongs to.
+    /// The trace at work: that of the unit, or of the event that a consumer handles in it.
     pub fn trace(&self) -> Trace {
-        self.shared.trace
+        let inside = telemetry::current_trace();
+        if inside == Trace::default() { self.shared.trace } else { inside }
     }
 
     /// Runs a statement without rows; returns how many rows it touched.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::db::{Conn, Tx, TxShared};
 use super::error::{StoreError, WriteError};
+use crate::task::panic_text;
 
 /// How the unit's own code ended.
 pub(crate) enum Ran {
@@ -109,12 +110,4 @@ where
         // The caller may have gone away; its unit ends all the same.
         drop(self.answer.send(answer));
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a value that is not text".to_owned())
 }

@@ -44,6 +44,40 @@ pub(crate) fn check_params(text: &str, given: usize) -> Result<(), StoreError> {
     Err(StoreError::Refused(format!("{given} parameters for a statement with {wanted}: {text}")))
 }
 
+/// Refuses a text that would begin, end or reconfigure a transaction: only the engines do that, alike on both.
+pub(crate) fn refuse_control(text: &str) -> Result<(), StoreError> {
+    const CONTROL: &[&str] = &[
+        "ABORT",
+        "ATTACH",
+        "BEGIN",
+        "COMMIT",
+        "DEALLOCATE",
+        "DETACH",
+        "DISCARD",
+        "END",
+        "LISTEN",
+        "PRAGMA",
+        "PREPARE",
+        "RELEASE",
+        "RESET",
+        "ROLLBACK",
+        "SAVEPOINT",
+        "SET",
+        "START",
+        "UNLISTEN",
+        "VACUUM",
+    ];
+    let start = text.trim_start_matches(|c: char| c == ';' || c.is_whitespace());
+    if start.starts_with("--") || start.starts_with("/*") {
+        return Err(StoreError::Refused("a statement starts with its verb, not with a comment".into()));
+    }
+    let first = start.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
+    if CONTROL.iter().any(|word| first.eq_ignore_ascii_case(word)) {
+        return Err(StoreError::Refused(format!("{first} is the engine's to say, not a unit's")));
+    }
+    Ok(())
+}
+
 /// The insert for a table's row type.
 pub(crate) fn insert<T: Table>(skip_existing: bool) -> String {
     let names: Vec<&str> = T::shape().iter().map(|c| c.name).collect();
@@ -163,6 +197,16 @@ mod tests {
         assert!(highest_param("SELECT $1, $3").is_err());
         assert!(highest_param("SELECT $0").is_err());
         assert!(check_params("SELECT $1", 2).is_err());
+    }
+
+    #[test]
+    fn a_unit_cannot_say_commit_in_any_spelling() {
+        for text in ["commit", " ;COMMIT", "SET search_path = x", "End;", "-- x\nCOMMIT", "/* x */ COMMIT", "ROLLBACK;"]
+        {
+            assert!(refuse_control(text).is_err(), "{text}");
+        }
+        refuse_control("SELECT 1").unwrap();
+        refuse_control("SETTLE").unwrap();
     }
 
     #[test]

@@ -1,11 +1,23 @@
-//! W3C trace context, carried by the task that works on a request or an event.
+//! W3C trace context and the service's name, carried by the task that works on a request or an event.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use rand::Rng as _;
 
 tokio::task_local! {
-    static CURRENT: Trace;
+    static CURRENT: Context;
+}
+
+/// What a task knows about the work it does. Several services may share a process, so a global cannot say this.
+#[derive(Clone, Default)]
+struct Context {
+    service: Option<Arc<str>>,
+    trace: Trace,
+}
+
+fn context() -> Context {
+    CURRENT.try_with(Clone::clone).unwrap_or_default()
 }
 
 /// Identity of a trace and of the span that is open in it.
@@ -82,12 +94,27 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// The trace this task works in; an empty one outside of any.
 pub fn current_trace() -> Trace {
-    CURRENT.try_with(|trace| *trace).unwrap_or_default()
+    CURRENT.try_with(|context| context.trace).unwrap_or_default()
 }
 
-/// Runs `work` in a trace.
+/// The service this task works for; none outside of any.
+pub fn current_service() -> Option<Arc<str>> {
+    CURRENT.try_with(|context| context.service.clone()).ok().flatten()
+}
+
+/// Runs `work` in a trace, for the same service as before.
 pub async fn in_trace<F: Future>(trace: Trace, work: F) -> F::Output {
-    CURRENT.scope(trace, work).await
+    CURRENT.scope(Context { trace, ..context() }, work).await
+}
+
+/// Runs `work` for a service, in the same trace as before.
+pub async fn in_service<F: Future>(service: impl Into<Arc<str>>, work: F) -> F::Output {
+    CURRENT.scope(Context { service: Some(service.into()), ..context() }, work).await
+}
+
+/// `work` bound to the service and trace of the task that calls this, for a task of its own.
+pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(context(), work)
 }
 
 #[cfg(test)]
@@ -102,5 +129,21 @@ mod tests {
         for bad in ["", "00-00-00-00", "00-00000000000000000000000000000000-0000000000000001-01", "zz"] {
             assert_eq!(Trace::parse(bad), None, "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn service_and_trace_nest_and_go_along_into_a_carried_task() {
+        let trace = Trace::start();
+        in_service(
+            "orders",
+            in_trace(trace, async {
+                assert_eq!((current_service().as_deref(), current_trace()), (Some("orders"), trace));
+                let bound = carried(async { (current_service(), current_trace()) });
+                let (service, seen) = in_service("other", bound).await;
+                assert_eq!((service.as_deref(), seen), (Some("orders"), trace));
+            }),
+        )
+        .await;
+        assert_eq!(current_service(), None);
     }
 }

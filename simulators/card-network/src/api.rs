@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::audit::{Lookup, Page};
 use crate::cards::{CardDetails, TEST_CARDS};
 use crate::faults::FaultRates;
-use crate::network::Network;
+use crate::network::{Network, Work};
 use crate::problem::{Code, Problem};
 use crate::request::{Body, Keyed, Nothing, require_api_key};
 use crate::{audit, authorizations, faults, idempotency, money};
@@ -54,9 +54,7 @@ async fn authorise(State(net): Net, request: Keyed<authorizations::Request>) -> 
 
 async fn show_authorization(State(net): Net, id: Id) -> Result<Json<Value>, Problem> {
     let id = path(id)?;
-    let show = move |work: &crate::network::Work<'_>| {
-        Ok(authorizations::find(work, &id)?.snapshot(&work.rules.base_url))
-    };
+    let show = move |work: &Work<'_>| Ok(authorizations::find(work, &id)?.snapshot(&work.rules.base_url));
     Ok(Json(net.work(None, show).await?))
 }
 
@@ -76,7 +74,7 @@ async fn refund(State(net): Net, request: Keyed<money::RefundRequest>) -> Result
 
 async fn lookup(State(net): Net, wanted: Result<Query<Lookup>, QueryRejection>) -> Result<Json<Value>, Problem> {
     let wanted = query(wanted)?;
-    Ok(Json(net.read(None, move |work| audit::lookup(work, &wanted.reference)).await?))
+    Ok(Json(net.work(None, move |work| audit::lookup(work, &wanted.reference)).await?))
 }
 
 async fn books(State(net): Net, page: Result<Query<Page>, QueryRejection>) -> Result<Json<Value>, Problem> {

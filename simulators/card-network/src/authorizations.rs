@@ -88,17 +88,15 @@ enum ChallengeOutcome {
 pub(crate) fn tokenise(work: &Work<'_>, details: cards::CardDetails) -> Result<Value, Problem> {
     let card = details.recognise(work.now)?;
     let token = new_id("tok");
-    work.conn
-        .prepare_cached("INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute(params![
-            token,
-            card.brand,
-            card.last4,
-            card.exp_month,
-            card.exp_year,
-            card.behaviour.name(),
-            work.now
-        ])?;
+    work.conn.prepare_cached("INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+        token,
+        card.brand,
+        card.last4,
+        card.exp_month,
+        card.exp_year,
+        card.behaviour.name(),
+        work.now
+    ])?;
     Ok(card.snapshot(&token))
 }
 
@@ -192,7 +190,11 @@ pub(crate) fn answer_challenge(work: &Work<'_>, id: &str, answer: ChallengeAnswe
     authorization.decline_code = (!passed).then(|| "challenge_failed".to_owned());
     save(work, &authorization)?;
     let operation = Operation::whole(Kind::Challenge, &authorization);
-    post(work, &operation.ended(if passed { "succeeded" } else { "failed" }, None), if passed { &[RESERVE] } else { &[] })?;
+    post(
+        work,
+        &operation.ended(if passed { "succeeded" } else { "failed" }, None),
+        if passed { &[RESERVE] } else { &[] },
+    )?;
     let snapshot = authorization.snapshot(&work.rules.base_url);
     webhooks::announce(work, "authorization.challenge_completed", &authorization, &snapshot)?;
     Ok(snapshot)
@@ -217,13 +219,12 @@ pub(crate) fn find(work: &Work<'_>, id: &str) -> Result<Authorization, Problem> 
 
 /// Every authorisation with this reference, or with an operation of this reference, oldest first.
 pub(crate) fn with_reference(work: &Work<'_>, reference: &str) -> Result<Vec<Authorization>, Problem> {
-    let sql = format!(
-        "{SELECT} WHERE a.id IN (SELECT id FROM authorizations WHERE reference = ?1
-                                 UNION SELECT authorization FROM journal WHERE reference = ?1)
-         ORDER BY a.created_at, a.id"
-    );
-    let mut query = work.conn.prepare_cached(&sql)?;
-    Ok(query.query_map([reference], read)?.collect::<Result<_, _>>()?)
+    let mut query = work.conn.prepare_cached(
+        "SELECT id FROM authorizations WHERE reference = ?1
+         UNION SELECT authorization FROM journal WHERE reference = ?1 ORDER BY 1",
+    )?;
+    let ids: Vec<String> = query.query_map([reference], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    ids.iter().map(|id| find(work, id)).collect()
 }
 
 /// Ends an open authorisation: releases its hold, writes it down and tells.

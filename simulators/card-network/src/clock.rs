@@ -9,6 +9,7 @@ pub struct Clock(Arc<dyn Fn() -> i64 + Send + Sync>);
 
 impl Clock {
     /// The machine's own clock.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the network meets the real time")]
     pub fn system() -> Self {
         Self(Arc::new(|| Utc::now().timestamp_millis()))
     }

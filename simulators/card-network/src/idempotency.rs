@@ -82,9 +82,8 @@ where
 
 fn stored(work: &Work<'_>, call: &Call) -> Result<Option<Answer>, Problem> {
     let mut query = work.conn.prepare_cached("SELECT fingerprint, status, body FROM idempotency WHERE key = ?1")?;
-    let row = query.query_row([&call.key], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, u16>(1)?, row.get::<_, String>(2)?))
-    });
+    let row = query
+        .query_row([&call.key], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u16>(1)?, row.get::<_, String>(2)?)));
     match row.optional()? {
         None => Ok(None),
         Some((fingerprint, ..)) if fingerprint != call.fingerprint => Err(Code::IdempotencyKeyReused.into()),

@@ -70,11 +70,7 @@ pub struct Options {
 
 impl Options {
     /// The usual network: a free port on the loopback, no faults, holds of seven days.
-    pub fn new(
-        data_dir: impl Into<PathBuf>,
-        api_key: impl Into<String>,
-        webhook_secret: impl Into<String>,
-    ) -> Self {
+    pub fn new(data_dir: impl Into<PathBuf>, api_key: impl Into<String>, webhook_secret: impl Into<String>) -> Self {
         Self {
             data_dir: data_dir.into(),
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),

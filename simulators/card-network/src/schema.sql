@@ -84,10 +84,11 @@ CREATE TABLE deliveries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     event TEXT NOT NULL REFERENCES events (id),
     authorization TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'exhausted', 'dropped')),
+    -- waiting: behind an earlier event of its authorisation, and out of the index of what is due
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'pending', 'delivered', 'exhausted', 'dropped')),
     held INTEGER NOT NULL DEFAULT 0 CHECK (held IN (0, 1)),
     tries INTEGER NOT NULL DEFAULT 0,
     due_at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (due_at) WHERE state = 'pending';
-CREATE INDEX deliveries_by_authorization ON deliveries (authorization, seq) WHERE state = 'pending';
+CREATE INDEX deliveries_due ON deliveries (due_at, seq) WHERE state = 'pending';
+CREATE INDEX deliveries_by_authorization ON deliveries (authorization, state);

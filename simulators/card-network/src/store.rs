@@ -33,7 +33,8 @@ impl Store {
         std::fs::create_dir_all(data_dir)?;
         let conn = connect(&data_dir.join("card-network.db"))?;
         let (jobs, queue) = mpsc::channel(1024);
-        let writer = std::thread::Builder::new().name("card-network-db".to_owned()).spawn(move || write(&conn, queue))?;
+        let writer =
+            std::thread::Builder::new().name("card-network-db".to_owned()).spawn(move || write(&conn, queue))?;
         Ok((Self { jobs }, writer))
     }
 
@@ -79,9 +80,9 @@ fn connect(path: &Path) -> Result<Connection, StartError> {
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         SCHEMA_VERSION => {}
-        0 => conn.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        ))?,
+        0 => {
+            conn.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))?
+        }
         newer => return Err(StartError::UnknownSchema(newer)),
     }
     if mode == "wal" { Ok(conn) } else { Err(StartError::NoWal(mode)) }
@@ -113,10 +114,7 @@ fn commit(conn: &Connection, batch: Vec<Job>) -> rusqlite::Result<Vec<Acknowledg
     Ok(acknowledgements)
 }
 
-fn in_savepoint<T>(
-    conn: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, Problem>,
-) -> Result<T, Problem> {
+fn in_savepoint<T>(conn: &Connection, work: impl FnOnce(&Connection) -> Result<T, Problem>) -> Result<T, Problem> {
     conn.execute_batch("SAVEPOINT job")?;
     let outcome = catch_unwind(AssertUnwindSafe(|| work(conn))).unwrap_or_else(|_| {
         tracing::error!("a unit of work panicked");
@@ -169,6 +167,7 @@ mod tests {
         let (store, writer) = Store::open(dir.path()).unwrap();
         store.run(set("mine")).await.unwrap();
         let second = Connection::open(dir.path().join("card-network.db")).unwrap();
+        second.busy_timeout(Duration::ZERO).unwrap();
         assert!(second.execute("DELETE FROM settings", []).is_err());
         drop(store);
         writer.join().unwrap();

@@ -54,10 +54,11 @@ pub(crate) fn announce(work: &Work<'_>, kind: &str, about: &Authorization, data:
     if held {
         faults::record(work, Fault::WebhookReorder, &cause)?;
     }
-    queue(work, &event, about, "pending", held)?;
+    let state = if held || !is_behind_another(work, &event, about)? { "pending" } else { "waiting" };
+    queue(work, &event, about, state, held)?;
     if strikes(Fault::WebhookDuplicate, Behaviour::WebhookDuplicate) {
         faults::record(work, Fault::WebhookDuplicate, &cause)?;
-        queue(work, &event, about, "pending", held)?;
+        queue(work, &event, about, state, held)?;
     }
     Ok(())
 }
@@ -70,6 +71,15 @@ fn is_holding(work: &Work<'_>, about: &Authorization) -> Result<bool, Problem> {
     Ok(query.exists([&about.id])?)
 }
 
+/// An event goes out only after the earlier ones of its authorisation, except those held back on purpose.
+fn is_behind_another(work: &Work<'_>, event: &str, about: &Authorization) -> Result<bool, Problem> {
+    let mut query = work.conn.prepare_cached(
+        "SELECT 1 FROM deliveries
+         WHERE authorization = ?1 AND state IN ('pending', 'waiting') AND held = 0 AND event <> ?2",
+    )?;
+    Ok(query.exists([&about.id, event])?)
+}
+
 fn queue(work: &Work<'_>, event: &str, about: &Authorization, state: &str, held: bool) -> Result<(), Problem> {
     let due_at = if held { work.now + HOLD_MS } else { work.now };
     work.conn
@@ -80,17 +90,11 @@ fn queue(work: &Work<'_>, event: &str, about: &Authorization, state: &str, held:
     Ok(())
 }
 
-/// An event goes out only after the earlier ones of its authorisation, except those held back on purpose.
-const READY: &str = "FROM deliveries d JOIN events e ON e.id = d.event
-    WHERE d.state = 'pending' AND NOT EXISTS (
-        SELECT 1 FROM deliveries p WHERE p.authorization = d.authorization AND p.seq < d.seq
-            AND p.state = 'pending' AND p.held = 0 AND p.event <> d.event)";
-
 pub(crate) fn next(work: &Work<'_>) -> Result<Next, Problem> {
-    let sql = format!(
-        "SELECT d.seq, d.event, e.body, d.authorization, d.tries {READY} AND d.due_at <= ?1 ORDER BY d.seq LIMIT ?2"
-    );
-    let mut query = work.conn.prepare_cached(&sql)?;
+    let mut query = work.conn.prepare_cached(
+        "SELECT d.seq, d.event, e.body, d.authorization, d.tries FROM deliveries d JOIN events e ON e.id = d.event
+         WHERE d.state = 'pending' AND d.due_at <= ?1 ORDER BY d.due_at, d.seq LIMIT ?2",
+    )?;
     let due = query.query_map([work.now, BURST], |row| {
         Ok(Delivery {
             seq: row.get(0)?,
@@ -104,12 +108,12 @@ pub(crate) fn next(work: &Work<'_>) -> Result<Next, Problem> {
     if !due.is_empty() {
         return Ok(Next::Send(due));
     }
-    let mut query = work.conn.prepare_cached(&format!("SELECT MIN(d.due_at) {READY}"))?;
+    let mut query = work.conn.prepare_cached("SELECT MIN(due_at) FROM deliveries WHERE state = 'pending'")?;
     let soonest: Option<i64> = query.query_row([], |row| row.get(0))?;
     Ok(soonest.map_or(Next::Idle, |due_at| Next::WaitMs((due_at - work.now).max(1))))
 }
 
-/// Writes down how an attempt ended; an accepted event lets the one it overtook follow.
+/// Writes down how an attempt ended; an event that is through lets the ones behind it follow.
 pub(crate) fn settle(work: &Work<'_>, delivery: &Delivery, accepted: bool) -> Result<(), Problem> {
     let tries = delivery.tries + 1;
     let state = match accepted {
@@ -122,13 +126,32 @@ pub(crate) fn settle(work: &Work<'_>, delivery: &Delivery, accepted: bool) -> Re
         .prepare_cached("UPDATE deliveries SET state = ?2, tries = ?3, due_at = ?4 WHERE seq = ?1")?
         .execute(params![delivery.seq, state, tries, due_at])?;
     if accepted {
-        work.conn
-            .prepare_cached(
-                "UPDATE deliveries SET held = 0, due_at = ?3
-                 WHERE authorization = ?1 AND seq < ?2 AND state = 'pending' AND held = 1 AND event <> ?4",
-            )?
-            .execute(params![delivery.authorization, delivery.seq, work.now, delivery.event])?;
+        release_overtaken(work, delivery)?;
     }
+    if state == "pending" { Ok(()) } else { promote_waiting(work, delivery) }
+}
+
+fn release_overtaken(work: &Work<'_>, delivery: &Delivery) -> Result<(), Problem> {
+    work.conn
+        .prepare_cached(
+            "UPDATE deliveries SET held = 0, due_at = ?3
+             WHERE authorization = ?1 AND seq < ?2 AND state = 'pending' AND held = 1 AND event <> ?4",
+        )?
+        .execute(params![delivery.authorization, delivery.seq, work.now, delivery.event])?;
+    Ok(())
+}
+
+/// Both copies of a duplicated event are promoted together, so they race as duplicates do.
+fn promote_waiting(work: &Work<'_>, delivery: &Delivery) -> Result<(), Problem> {
+    work.conn
+        .prepare_cached(
+            "UPDATE deliveries SET state = 'pending', due_at = ?2
+             WHERE authorization = ?1 AND state = 'waiting'
+                 AND event = (SELECT event FROM deliveries WHERE authorization = ?1 AND state = 'waiting'
+                              ORDER BY seq LIMIT 1)
+                 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE authorization = ?1 AND state = 'pending' AND held = 0)",
+        )?
+        .execute(params![delivery.authorization, work.now])?;
     Ok(())
 }
 
@@ -157,6 +180,9 @@ mod tests {
     #[test]
     fn a_signature_is_the_known_hmac_of_id_time_and_body() {
         // Made with: printf 'evt_1.1700000000.{}' | openssl dgst -sha256 -hmac secret -binary | base64
-        assert_eq!(signature("secret", "evt_1", 1_700_000_000, "{}"), "v1,gcuLUJYfD9JQ2UlZMDEyUnqjiYF/KVJjsn3HLULsCj4=");
+        assert_eq!(
+            signature("secret", "evt_1", 1_700_000_000, "{}"),
+            "v1,gcuLUJYfD9JQ2UlZMDEyUnqjiYF/KVJjsn3HLULsCj4="
+        );
     }
 }

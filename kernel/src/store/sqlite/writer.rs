@@ -164,6 +164,8 @@ impl Writer {
 
     /// Polls the unit; almost always one poll is enough, because its statements run on this very thread.
     fn drive(&self, mut running: Running) -> Option<Ran> {
+        // The first poll may already set a timer, which needs the runtime around it.
+        let _entered = self.runtime.enter();
         let mut once = Context::from_waker(Waker::noop());
         if let Poll::Ready(ran) = Pin::new(&mut running).poll(&mut once) {
             return Some(ran);

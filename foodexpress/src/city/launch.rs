@@ -1,0 +1,186 @@
+//! Starting members: all in this process, or one of them alone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use kernel::clock::Clock;
+use kernel::config::Sources;
+use kernel::http::Signer;
+use kernel::registry::Directory;
+use kernel::service::{Running, Surroundings};
+use tokio::net::TcpListener;
+
+use super::process;
+use super::supervise::{Child, Launcher};
+use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
+use crate::{door, services};
+
+/// The product's name in documents.
+pub const TITLE: &str = "FoodExpress";
+/// Prefix of environment variables.
+const PREFIX: &str = "FX";
+
+/// What the members of one city share.
+pub(super) struct Common {
+    data: DataFolder,
+    addresses: BTreeMap<String, SocketAddr>,
+    settings: Vec<(String, String)>,
+    signer: Signer,
+}
+
+impl Common {
+    pub(super) fn new(data: &DataFolder, addresses: BTreeMap<String, SocketAddr>, settings: &[(String, String)]) -> Result<Self> {
+        let pair = data.secrets()?.pair("internal")?;
+        let mut signer = Signer::new(pair.current.reveal());
+        if let Some(previous) = &pair.previous {
+            signer = signer.with_previous(previous.reveal());
+        }
+        let mut settings = settings.to_vec();
+        let mut known = |name: &str, value: String| {
+            if !settings.iter().any(|(n, _)| n == name) {
+                settings.push((name.to_owned(), value));
+            }
+        };
+        known("auth.issuer", format!("http://{}", addresses[GATEWAY]));
+        known("payments.provider_url", format!("http://{}", addresses[CARD_NETWORK]));
+        Ok(Self { data: data.clone(), addresses, settings, signer })
+    }
+
+    fn directory(&self) -> Directory {
+        Directory::new(self.addresses.iter().map(|(name, a)| (name.clone(), vec![*a])).collect())
+    }
+
+    fn sources(&self) -> Result<Sources> {
+        let mut sources = Sources::new(PREFIX);
+        if self.data.settings_file().exists() {
+            sources = sources.file(&self.data.settings_file())?;
+        }
+        let sources = self.settings.iter().fold(sources.process_environment(), |s, (key, value)| s.set(key, value));
+        let manifests = services::manifests();
+        let names: Vec<&str> = manifests.iter().map(|m| m.name).chain([GATEWAY]).collect();
+        sources.refuse_strangers(&names)?;
+        Ok(sources)
+    }
+
+    async fn listener(&self, name: &str) -> Result<TcpListener> {
+        let address = self.addresses[name];
+        let taken = || format!("{name} cannot listen on {address}; choose others with --ports auto or --ports BASE");
+        TcpListener::bind(address).await.with_context(taken)
+    }
+
+    async fn service(&self, name: &str) -> Result<Running> {
+        let declared = services::all().into_iter().find(|s| s.manifest().name == name);
+        let Some(declared) = declared else { bail!("there is no service {name}; see `foodexpress ls`") };
+        let around = Surroundings {
+            listener: self.listener(name).await?,
+            engine: self.data.engine(name),
+            directory: self.directory(),
+            signer: self.signer.clone(),
+            secrets: self.data.secrets()?,
+            sources: self.sources()?,
+            clock: Clock::system(),
+            title: TITLE,
+        };
+        kernel::service::start(&declared, around).await.with_context(|| format!("{name} did not start"))
+    }
+
+    async fn gateway(&self) -> Result<door::Door> {
+        let listener = self.listener(GATEWAY).await?;
+        door::open(listener, self.directory(), self.signer.clone(), &self.sources()?).await
+    }
+}
+
+/// A city in this process; only the card network has one of its own, because it is the independent witness.
+pub struct City {
+    /// Where it listens.
+    pub map: CityMap,
+    data: DataFolder,
+    services: Vec<Running>,
+    door: door::Door,
+    card_network: Child,
+    _lock: File,
+}
+
+impl City {
+    /// Starts every member and returns once all are ready.
+    pub async fn start(plan: &Plan) -> Result<Self> {
+        let lock = plan.data.lock()?;
+        let common = Common::new(&plan.data, plan.ports.addresses()?, &plan.settings)?;
+        let launcher = Launcher::new(plan, &common.addresses)?;
+        let mut members = BTreeMap::new();
+        let mut ready = |name: &str, pid: u32, began: Instant| {
+            let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            members.insert(name.to_owned(), Member { address: common.addresses[name], pid, ready_ms });
+        };
+        let began = Instant::now();
+        let card_network = launcher.spawn(CARD_NETWORK)?;
+        let names: Vec<&'static str> = services::all().iter().map(|s| s.manifest().name).collect();
+        let starting = names.iter().map(|name| async {
+            let began = Instant::now();
+            common.service(name).await.map(|running| (running, began))
+        });
+        let mut running = Vec::new();
+        for (service, began) in futures::future::try_join_all(starting).await? {
+            ready(service.name, std::process::id(), began);
+            running.push(service);
+        }
+        let opening = Instant::now();
+        let door = common.gateway().await?;
+        ready(GATEWAY, std::process::id(), opening);
+        card_network.until_ready(Duration::from_secs(10)).await?;
+        ready(CARD_NETWORK, card_network.pid(), began);
+        let map = CityMap { pid: std::process::id(), processes: false, members };
+        plan.data.publish(&map)?;
+        Ok(Self { map, data: plan.data.clone(), services: running, door, card_network, _lock: lock })
+    }
+
+    /// Resolves with the reason when a member breaks.
+    pub async fn broken(&self) -> String {
+        let mut waits: Vec<futures::future::BoxFuture<'_, String>> = Vec::new();
+        for service in &self.services {
+            waits.push(Box::pin(async move { format!("{}: {}", service.name, service.failure().await) }));
+        }
+        futures::future::select_all(waits).await.0
+    }
+
+    /// Lets running requests end, then stops: the door first, the witness last.
+    pub async fn stop(self) {
+        self.door.stop().await;
+        futures::future::join_all(self.services.into_iter().map(Running::stop)).await;
+        self.card_network.stop().await;
+        self.data.withdraw();
+    }
+
+    /// CPU time of all its processes, in microseconds.
+    pub fn cpu_micros(&self) -> u64 {
+        let pids: std::collections::BTreeSet<u32> = self.map.members.values().map(|m| m.pid).collect();
+        pids.into_iter().filter_map(process::cpu_micros).sum()
+    }
+}
+
+/// Runs one member of the city in `data` until it is told to stop.
+pub async fn serve(data: &DataFolder, name: &str, settings: &[(String, String)], stop: impl Future<Output = ()>) -> Result<()> {
+    let map = data.must_run()?;
+    let addresses = map.members.iter().map(|(name, m)| (name.clone(), m.address)).collect();
+    let common = Common::new(data, addresses, settings)?;
+    if !common.addresses.contains_key(name) {
+        bail!("the city in {} has no place for {name}", data.path().display());
+    }
+    if name == GATEWAY {
+        let door = common.gateway().await?;
+        stop.await;
+        door.stop().await;
+        return Ok(());
+    }
+    let running = common.service(name).await?;
+    tokio::select! {
+        () = stop => {
+            running.stop().await;
+            Ok(())
+        }
+        failure = running.failure() => bail!("{name}: {failure}"),
+    }
+}

@@ -1,0 +1,31 @@
+//! A city: one data folder, one list of addresses, its services in this process or one process each.
+
+mod launch;
+mod map;
+mod ports;
+mod process;
+mod supervise;
+
+pub use launch::{City, TITLE, serve};
+pub use map::{CityMap, DataFolder, Member};
+pub use ports::Ports;
+pub use process::memory_kib;
+pub use supervise::Supervised;
+
+/// Names of the members that are not services of the list.
+pub const GATEWAY: &str = "gateway";
+/// The payment provider that stands in for a real one.
+pub const CARD_NETWORK: &str = "card-network";
+
+/// How a city is to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where it keeps everything.
+    pub data: DataFolder,
+    /// Which addresses it takes.
+    pub ports: Ports,
+    /// `service.setting=value`, above file and environment.
+    pub settings: Vec<(String, String)>,
+    /// Seed of the card network's faults.
+    pub seed: u64,
+}

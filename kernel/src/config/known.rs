@@ -1,0 +1,113 @@
+//! What may be set, read off the schema of a settings type: which keys there are, and which of them take plain text.
+
+use schemars::Schema;
+use serde_json::Value;
+
+/// The keys of a settings type.
+pub(super) struct Known(Value);
+
+/// A key that is not one, and those that would be.
+pub(super) struct Place {
+    pub(super) path: Vec<String>,
+    /// Empty if the place takes no keys at all, or is a table that got a plain value.
+    pub(super) known: Vec<String>,
+}
+
+impl Known {
+    pub(super) fn new(schema: Schema) -> Self {
+        Self(schema.to_value())
+    }
+
+    /// Breaks a table into single settings, as deep as the settings type has fields; a free map stays whole.
+    pub(super) fn spread(
+        &self,
+        path: &mut Vec<String>,
+        value: &Value,
+        found: &mut impl FnMut(Vec<String>, Value),
+    ) -> Result<(), Place> {
+        let schemas = self.at(path)?;
+        match value {
+            Value::Object(table) if !self.fields(&schemas).is_empty() => {
+                for (key, value) in table {
+                    path.push(key.clone());
+                    self.spread(path, value, found)?;
+                    path.pop();
+                }
+                Ok(())
+            }
+            _ if path.is_empty() => Err(Place { path: path.clone(), known: vec![] }),
+            _ => {
+                found(path.clone(), value.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// The value that a text stands for at a path, and the path as the settings type spells it.
+    pub(super) fn read(&self, path: Vec<String>, text: &str) -> Result<(Vec<String>, Value), Place> {
+        let mut spelled: Vec<String> = Vec::with_capacity(path.len());
+        for key in path {
+            let fields = self.fields(&self.at(&spelled)?);
+            // Variables have no case of their own.
+            let field = fields.into_iter().find(|field| field.eq_ignore_ascii_case(&key));
+            spelled.push(field.unwrap_or(key));
+        }
+        let schemas = self.at(&spelled)?;
+        let takes = |kind: &str| schemas.iter().any(|schema| has_type(schema, kind));
+        let value = match text {
+            "" if takes("null") => Value::Null,
+            _ if takes("string") => Value::from(text),
+            // Text that does not read goes on as text, so that the type's own refusal says what it wants.
+            _ => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+        };
+        Ok((spelled, value))
+    }
+
+    /// The schemas that may hold at a path; several for an enum or an option.
+    fn at(&self, path: &[String]) -> Result<Vec<&Value>, Place> {
+        let mut here = self.open(&self.0);
+        for (depth, key) in path.iter().enumerate() {
+            let next: Vec<&Value> = here.iter().filter_map(|schema| property(schema, key)).collect();
+            if next.is_empty() {
+                return Err(Place { path: path[..=depth].to_vec(), known: self.fields(&here) });
+            }
+            here = next.into_iter().flat_map(|schema| self.open(schema)).collect();
+        }
+        Ok(here)
+    }
+
+    /// A schema with its references followed and its alternatives side by side.
+    fn open<'a>(&'a self, schema: &'a Value) -> Vec<&'a Value> {
+        let mut all = vec![schema];
+        if let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix('#')) {
+            all.extend(self.0.pointer(name).into_iter().flat_map(|target| self.open(target)));
+        }
+        for word in ["anyOf", "oneOf", "allOf"] {
+            let parts = schema.get(word).and_then(Value::as_array);
+            all.extend(parts.into_iter().flatten().flat_map(|part| self.open(part)));
+        }
+        all
+    }
+
+    fn fields(&self, schemas: &[&Value]) -> Vec<String> {
+        let tables = schemas.iter().filter_map(|schema| schema.get("properties")?.as_object());
+        let mut names: Vec<String> = tables.flat_map(|table| table.keys().cloned()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
+    let named = schema.get("properties").and_then(|fields| fields.get(key));
+    // A schema of its own for further keys makes it a map; `false` or nothing makes it closed.
+    named.or_else(|| schema.get("additionalProperties").filter(|rest| **rest != Value::Bool(false)))
+}
+
+fn has_type(schema: &Value, kind: &str) -> bool {
+    match schema.get("type") {
+        Some(Value::String(only)) => only == kind,
+        Some(Value::Array(several)) => several.iter().any(|one| one == kind),
+        _ => false,
+    }
+}

@@ -1,0 +1,229 @@
+//! What happens to received events: one unit holds position, inbox, effects and new events; poison is parked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::feed::Backoff;
+use super::inbox::{self, InboxRow, Place};
+use super::{Envelope, Fault, Reaction};
+use crate::store::{Store, StoreError, Tx, WriteError};
+use crate::telemetry::{self, Trace};
+
+/// How long a passing trouble with one event is sat out before the event is parked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// How often the event is tried.
+    pub(crate) tries: u32,
+    /// The wait after the first try; each later one is twice as long …
+    pub(crate) first: Duration,
+    /// … up to this.
+    pub(crate) most: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { tries: 10, first: Duration::from_millis(20), most: Duration::from_secs(5) }
+    }
+}
+
+/// Why events could not be taken at all. It says nothing about the events.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Halt {
+    #[error("the position was moved by somebody else")]
+    Fenced,
+    #[error("own database: {0}")]
+    Store(String),
+    #[error("shutting down")]
+    Shutdown,
+}
+
+/// Why a unit of received events refused itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("the position was moved by somebody else")]
+    Fenced,
+    #[error("own database: {0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Fault(Fault),
+}
+
+/// Handles events in the given unit: each takes effect once, and none overtakes a parked one of its aggregate.
+pub(crate) async fn handle(tx: &Tx, reactions: &[Reaction], events: &[Envelope]) -> Result<(), Stop> {
+    let Some(first) = events.first() else { return Ok(()) };
+    let mut seen = inbox::seen(tx, events).await?;
+    let held_up = inbox::held_up(tx, &first.source, events).await?;
+    for envelope in events {
+        let Some(aggregate) = hearing(reactions, envelope).next().map(|r| r.def.aggregate) else { continue };
+        if seen.contains(&envelope.id) {
+            continue;
+        }
+        if held_up.contains(&envelope.subject) {
+            inbox::park(tx, envelope, "an earlier event of the same thing is parked").await?;
+            continue;
+        }
+        react(tx, reactions, envelope).await.map_err(Stop::Fault)?;
+        tx.insert(&InboxRow::of(envelope, aggregate, tx.now())).await?;
+        seen.insert(envelope.id);
+    }
+    Ok(())
+}
+
+fn hearing<'a>(reactions: &'a [Reaction], envelope: &'a Envelope) -> impl Iterator<Item = &'a Reaction> {
+    reactions.iter().filter(|r| r.def.name == envelope.kind && r.def.publisher == envelope.source)
+}
+
+/// The aggregate type of an event that this service hears.
+pub(crate) fn aggregate_of(reactions: &[Reaction], envelope: &Envelope) -> Option<&'static str> {
+    hearing(reactions, envelope).next().map(|r| r.def.aggregate)
+}
+
+/// Runs every reaction to one event, in the event's trace.
+pub(crate) async fn react(tx: &Tx, reactions: &[Reaction], envelope: &Envelope) -> Result<(), Fault> {
+    let trace = Trace::parse(&envelope.traceparent).unwrap_or_default().child();
+    for reaction in hearing(reactions, envelope) {
+        telemetry::in_trace(trace, async { reaction.react(tx.share(), envelope).await }).await?;
+    }
+    Ok(())
+}
+
+/// A stretch of one publisher's outbox on its way into this service's database.
+#[derive(Clone)]
+pub(crate) struct Step {
+    pub(crate) publisher: &'static str,
+    pub(crate) from: Place,
+    pub(crate) to: i64,
+    pub(crate) events: Vec<Envelope>,
+}
+
+/// What to do after a unit failed.
+enum Verdict {
+    Again(String),
+    Park(String),
+    Halt(Halt),
+}
+
+fn judge(error: WriteError<Stop>) -> Verdict {
+    match error {
+        WriteError::Unit(Stop::Fenced) => Verdict::Halt(Halt::Fenced),
+        WriteError::Unit(Stop::Fault(Fault::Retry(why))) => Verdict::Again(why),
+        WriteError::Unit(Stop::Fault(Fault::Park(why))) => Verdict::Park(why),
+        WriteError::Panicked(why) => Verdict::Park(format!("the reaction panicked: {why}")),
+        WriteError::Deadline => Verdict::Again("the reaction took longer than a unit may".to_owned()),
+        WriteError::Unit(Stop::Store(error)) | WriteError::Store(error) => match error {
+            // The database is away or busy: no event is to blame, so none is parked for it.
+            StoreError::Lost(_) | StoreError::LockTimeout | StoreError::Conflict(_) | StoreError::Ended => {
+                Verdict::Halt(Halt::Store(error.to_string()))
+            }
+            StoreError::Engine(why) => Verdict::Again(why),
+            other => Verdict::Park(other.to_string()),
+        },
+        // Only a fresh look at the position tells whether it happened.
+        error @ (WriteError::Unknown | WriteError::Closed) => Verdict::Halt(Halt::Store(error.to_string())),
+    }
+}
+
+/// Applies steps to a store.
+#[derive(Clone)]
+pub(crate) struct Applier {
+    pub(crate) store: Store,
+    pub(crate) reactions: Arc<[Reaction]>,
+    pub(crate) patience: Patience,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Applier {
+    /// Applies a step: in one unit if that works, else event by event, so that only what cannot be handled is parked.
+    pub(crate) async fn apply(&self, step: Step) -> Result<(), Halt> {
+        if step.events.len() > 1 {
+            match self.unit(step.clone()).await.map_err(judge) {
+                Ok(()) => return Ok(()),
+                Err(Verdict::Halt(halt)) => return Err(halt),
+                Err(Verdict::Again(_) | Verdict::Park(_)) => {}
+            }
+        }
+        self.one_by_one(step).await
+    }
+
+    async fn one_by_one(&self, step: Step) -> Result<(), Halt> {
+        let Step { publisher, mut from, to, events } = step;
+        let last = events.len().saturating_sub(1);
+        if events.is_empty() {
+            return self.single(Step { publisher, from, to, events }).await;
+        }
+        for (at, event) in events.into_iter().enumerate() {
+            // The last event's unit also moves over what the filter left out behind it.
+            let upto = if at == last { to } else { event.position };
+            let next = Place { epoch: from.epoch, position: upto };
+            self.single(Step { publisher, from, to: upto, events: vec![event] }).await?;
+            from = next;
+        }
+        Ok(())
+    }
+
+    /// Applies a step of at most one event; in the end the event has taken effect or is parked.
+    async fn single(&self, step: Step) -> Result<(), Halt> {
+        let mut backoff = Backoff::new(self.patience.first, self.patience.most);
+        let mut tries = 1;
+        loop {
+            let why = match self.unit(step.clone()).await.map_err(judge) {
+                Ok(()) => return Ok(()),
+                Err(Verdict::Halt(halt)) => return Err(halt),
+                Err(Verdict::Park(why)) => return self.park(step, why).await,
+                Err(Verdict::Again(why)) => why,
+            };
+            if tries >= self.patience.tries {
+                return self.park(step, format!("{why} (tried {tries} times)")).await;
+            }
+            tries += 1;
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Err(Halt::Shutdown),
+                () = tokio::time::sleep(backoff.wait()) => {}
+            }
+        }
+    }
+
+    async fn unit(&self, step: Step) -> Result<(), WriteError<Stop>> {
+        let (step, reactions) = (Arc::new(step), self.reactions.clone());
+        let unit = move |tx: Tx| {
+            let (step, reactions) = (step.clone(), reactions.clone());
+            async move {
+                // First, because it also holds off everybody else who moves this position.
+                if !inbox::advance(&tx, step.publisher, &step.from, step.to).await? {
+                    return Err(Stop::Fenced);
+                }
+                handle(&tx, &reactions, &step.events).await
+            }
+        };
+        self.store.write(unit).await
+    }
+
+    async fn park(&self, step: Step, reason: String) -> Result<(), Halt> {
+        for event in &step.events {
+            tracing::error!(
+                event = %event.id, kind = %event.kind, publisher = %event.source, subject = %event.subject, %reason,
+                "parked an event; later ones of the same thing wait behind it"
+            );
+        }
+        let shared = Arc::new((step, reason));
+        let unit = move |tx: Tx| {
+            let shared = shared.clone();
+            async move {
+                let (step, reason) = &*shared;
+                if !inbox::advance(&tx, step.publisher, &step.from, step.to).await? {
+                    return Err(Stop::Fenced);
+                }
+                for event in &step.events {
+                    inbox::park(&tx, event, reason).await?;
+                }
+                Ok(())
+            }
+        };
+        self.store.write(unit).await.map_err(|error: WriteError<Stop>| match judge(error) {
+            Verdict::Halt(halt) => halt,
+            Verdict::Again(why) | Verdict::Park(why) => Halt::Store(why),
+        })
+    }
+}

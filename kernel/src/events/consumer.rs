@@ -1,0 +1,288 @@
+//! The consumer's side of the bus: one loop per publisher, which follows its outbox and survives everything but a stop.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::apply::{Applier, Halt, Patience, Step};
+use super::feed::{Authorize, Backoff, Feed, FeedError, Link, Stretch};
+use super::health::BusHealth;
+use super::inbox::{self, Place};
+use super::{Envelope, Reaction};
+use crate::registry::Directory;
+use crate::store::{Store, WriteError};
+
+/// The most events that are merged into one unit.
+const MERGE: usize = 512;
+/// Positions that the filter left out are written down with the next event, or after this many.
+const SKIP: i64 = 256;
+/// Between attempts to connect.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// Between questions whether a publisher still refuses: only a hand can change that.
+const REFUSED_WAIT: Duration = Duration::from_secs(2);
+
+/// Everything that one service hears, from whomever.
+pub(crate) struct Consumer {
+    /// The reading service.
+    pub(crate) name: &'static str,
+    /// Its database.
+    pub(crate) store: Store,
+    /// Where publishers listen.
+    pub(crate) directory: Directory,
+    /// What it does about events.
+    pub(crate) reactions: Vec<Reaction>,
+    /// Proof of who is calling.
+    pub(crate) authorize: Authorize,
+    /// Where it tells how it fares.
+    pub(crate) health: BusHealth,
+}
+
+/// A consumer at work.
+struct Following {
+    link: Link,
+    store: Store,
+    reactions: Arc<[Reaction]>,
+    patience: Patience,
+    health: BusHealth,
+}
+
+/// How one connection ended.
+enum Ended {
+    Shutdown,
+    Broken(String),
+    Refused(String),
+}
+
+impl From<FeedError> for Ended {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Refused(why) => Self::Refused(why),
+            FeedError::Broken(why) => Self::Broken(why),
+        }
+    }
+}
+
+impl From<Halt> for Ended {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Shutdown => Self::Shutdown,
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+impl Consumer {
+    /// Follows every publisher until `shutdown` is cancelled.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        self.run_with(Patience::default(), shutdown).await;
+    }
+
+    /// The same with another patience towards passing troubles.
+    pub(crate) async fn run_with(self, patience: Patience, shutdown: CancellationToken) {
+        let link = Link { consumer: self.name, directory: self.directory, authorize: self.authorize };
+        let publishers: BTreeSet<&'static str> = self.reactions.iter().map(|r| r.def.publisher).collect();
+        let reactions = self.reactions.into();
+        let following = Following { link, store: self.store, reactions, patience, health: self.health };
+        let mut loops: FuturesUnordered<_> =
+            publishers.into_iter().map(|p| following.supervise(p, &shutdown)).collect();
+        while loops.next().await.is_some() {}
+    }
+}
+
+impl Following {
+    /// Keeps one publisher's loop going, also after a bug of ours in it.
+    async fn supervise(&self, publisher: &'static str, shutdown: &CancellationToken) {
+        self.health.waiting(publisher, None);
+        while !shutdown.is_cancelled() {
+            if AssertUnwindSafe(self.follow(publisher, shutdown)).catch_unwind().await.is_err() {
+                tracing::error!(publisher, "the loop of a publisher panicked; it starts again");
+                pause(LONGEST_WAIT, shutdown).await;
+            }
+        }
+    }
+
+    async fn follow(&self, publisher: &'static str, shutdown: &CancellationToken) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut told = String::new();
+        while !shutdown.is_cancelled() {
+            let mut session = Session::new(self, publisher, shutdown);
+            let wait = match session.run(&mut backoff).await {
+                Ended::Shutdown => return session.settle().await,
+                Ended::Broken(why) => {
+                    if told != why {
+                        tracing::warn!(publisher, consumer = self.link.consumer, %why, "lost a publisher; trying again");
+                    }
+                    self.health.waiting(publisher, Some(why.clone()));
+                    told = why;
+                    backoff.wait()
+                }
+                Ended::Refused(why) => {
+                    if told != why {
+                        tracing::error!(publisher, consumer = self.link.consumer, %why, "refused by a publisher; see `events adopt` and `events replay`");
+                    }
+                    self.health.refused(publisher, why.clone());
+                    told = why;
+                    REFUSED_WAIT
+                }
+            };
+            session.settle().await;
+            pause(wait, shutdown).await;
+        }
+    }
+}
+
+async fn pause(wait: Duration, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
+
+/// One connection's worth of following.
+struct Session<'a> {
+    consumer: &'a Following,
+    publisher: &'static str,
+    applier: Applier,
+    /// What the own database says.
+    stored: Place,
+    /// How far the stream has been read; beyond `stored` there was nothing for us.
+    reached: i64,
+}
+
+impl<'a> Session<'a> {
+    fn new(consumer: &'a Following, publisher: &'static str, shutdown: &CancellationToken) -> Self {
+        let applier = Applier {
+            store: consumer.store.clone(),
+            reactions: consumer.reactions.clone(),
+            patience: consumer.patience,
+            shutdown: shutdown.clone(),
+        };
+        Self { consumer, publisher, applier, stored: Place { epoch: Uuid::nil(), position: 0 }, reached: 0 }
+    }
+
+    async fn run(&mut self, backoff: &mut Backoff) -> Ended {
+        let shutdown = self.applier.shutdown.clone();
+        let mut moved = self.consumer.health.moved();
+        match self.connect(&shutdown).await {
+            Ok(mut feed) => loop {
+                let stretch = tokio::select! {
+                    () = shutdown.cancelled() => return Ended::Shutdown,
+                    () = moved.wait() => return Ended::Broken("the position was set by hand".to_owned()),
+                    stretch = feed.next() => stretch,
+                };
+                match self.take(stretch, &mut feed).await {
+                    // Only work that was done says that the trouble is over; a connection alone does not.
+                    Ok(events) if events > 0 => backoff.reset(),
+                    Ok(_) => {}
+                    Err(ended) => return ended,
+                }
+            },
+            Err(ended) => ended,
+        }
+    }
+
+    async fn connect(&mut self, shutdown: &CancellationToken) -> Result<Feed, Ended> {
+        let place = inbox::place(&self.consumer.store.read(), self.publisher).await;
+        self.stored = place.map_err(|e| Ended::Broken(format!("own database: {e}")))?;
+        self.reached = self.stored.position;
+        let hears = self.consumer.reactions.iter().filter(|r| r.def.publisher == self.publisher);
+        let types: BTreeSet<&str> = hears.map(|r| r.def.name).collect();
+        let types = types.into_iter().map(str::to_owned).collect();
+        tokio::select! {
+            () = shutdown.cancelled() => Err(Ended::Shutdown),
+            feed = self.consumer.link.open(self.publisher, self.stored.epoch, self.stored.position, types) => Ok(feed?),
+        }
+    }
+
+    /// Takes a stretch, and with it whatever else has arrived meanwhile.
+    async fn take(&mut self, first: Result<Stretch, FeedError>, feed: &mut Feed) -> Result<usize, Ended> {
+        let mut events = Vec::new();
+        let mut next = Some(first);
+        // Trouble behind good stretches waits until those are in.
+        let mut trouble = None;
+        let (mut upto, mut head) = (self.reached, 0);
+        while let Some(stretch) = next.take() {
+            match self.check(stretch, upto).await {
+                Ok(stretch) => {
+                    (upto, head) = (stretch.upto, stretch.head);
+                    events.extend(stretch.events);
+                }
+                Err(ended) => trouble = Some(ended),
+            }
+            if trouble.is_none() && events.len() < MERGE {
+                next = feed.received();
+            }
+        }
+        let count = events.len();
+        self.step(events, upto).await?;
+        match trouble {
+            Some(ended) => Err(ended),
+            None => {
+                self.consumer.health.at(self.publisher, self.reached, head);
+                Ok(count)
+            }
+        }
+    }
+
+    /// Refuses a stretch of another outbox, and one that does not begin where the last one ended.
+    async fn check(&mut self, stretch: Result<Stretch, FeedError>, reached: i64) -> Result<Stretch, Ended> {
+        let stretch = stretch?;
+        if self.stored.epoch.is_nil() {
+            self.take_epoch(stretch.epoch).await?;
+        }
+        if stretch.epoch != self.stored.epoch {
+            let (publisher, got, known) = (self.publisher, stretch.epoch, self.stored.epoch);
+            return Err(Ended::Refused(format!("{publisher} sends the outbox {got}, this service has read {known}")));
+        }
+        if stretch.after != reached || stretch.upto < stretch.after {
+            let (after, upto) = (stretch.after, stretch.upto);
+            return Err(Ended::Broken(format!("a hole: ({after}, {upto}] came where {reached} was reached")));
+        }
+        Ok(stretch)
+    }
+
+    async fn take_epoch(&mut self, epoch: Uuid) -> Result<(), Ended> {
+        let publisher = self.publisher;
+        let unit = move |tx: crate::store::Tx| async move { inbox::take_epoch(&tx, publisher, epoch).await };
+        let taken = self.consumer.store.write(unit).await;
+        let taken = taken.map_err(|e: WriteError<_>| Ended::Broken(format!("own database: {e}")))?;
+        if !taken {
+            return Err(Ended::Broken("another instance took an outbox first".to_owned()));
+        }
+        self.stored = Place { epoch, position: 0 };
+        Ok(())
+    }
+
+    async fn step(&mut self, events: Vec<Envelope>, upto: i64) -> Result<(), Ended> {
+        self.reached = upto;
+        if events.is_empty() && upto - self.stored.position < SKIP {
+            return Ok(());
+        }
+        let step = Step { publisher: self.publisher, from: self.stored.clone(), to: upto, events };
+        let applied = self.applier.apply(step).await;
+        if let Err(halt) = applied {
+            // What is stored now only the database knows; the next session asks it.
+            self.reached = self.stored.position;
+            return Err(halt.into());
+        }
+        self.stored.position = upto;
+        Ok(())
+    }
+
+    /// Writes down what was read without an effect, so that the next session does not read it again.
+    async fn settle(self) {
+        if self.reached > self.stored.position && !self.stored.epoch.is_nil() {
+            let step = Step { publisher: self.publisher, from: self.stored, to: self.reached, events: Vec::new() };
+            if let Err(halt) = self.applier.apply(step).await {
+                tracing::debug!(%halt, "the last empty stretch is read once more");
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! From a request on the service's port to its handler: who calls, may they, was it asked before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{RawPathParams, State};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{RequestExt as _, Router};
+use http::{Method, Response};
+
+use super::answer::Answer;
+use super::assertion::{Identity, Signer};
+use super::problem::Problem;
+use super::refusal::Fail;
+use super::request::{Request, unauthenticated};
+use super::routes::{Route, Routes, Run};
+use super::server::{Limits, read_body};
+use crate::clock::Clock;
+use crate::idempotency::{self, Claim, Slot};
+use crate::manifest::{Access, Repeat, RouteDoc};
+use crate::store::Store;
+use crate::telemetry::{self, Trace};
+
+/// What every request of a service needs.
+pub(crate) struct Front<S> {
+    pub(crate) service: &'static str,
+    pub(crate) state: Arc<S>,
+    pub(crate) store: Store,
+    pub(crate) signer: Signer,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) keep_answers: Duration,
+}
+
+/// One row with what it needs to be served.
+struct Served<S> {
+    front: Arc<Front<S>>,
+    doc: RouteDoc,
+    run: Run<S>,
+}
+
+/// The router of a service's own routes.
+pub(crate) fn router<S: Send + Sync + 'static>(routes: Routes<S>, front: &Arc<Front<S>>) -> Router {
+    let mut router = Router::new();
+    for Route { doc, run } in routes.rows {
+        let path = doc.path;
+        let method = method_filter(doc.method);
+        let served = Arc::new(Served { front: front.clone(), doc, run });
+        let handler: MethodRouter = on(method, serve::<S>).with_state(served);
+        router = router.route(path, handler);
+    }
+    router.method_not_allowed_fallback(|| async { Problem::new(405, "method_not_allowed", "This address takes other methods; see Allow.") })
+}
+
+fn method_filter(method: &'static str) -> MethodFilter {
+    let known = Method::from_bytes(method.as_bytes()).ok().and_then(|m| MethodFilter::try_from(m).ok());
+    known.expect("route tables are made by methods that name one")
+}
+
+async fn serve<S: Send + Sync + 'static>(State(served): State<Arc<Served<S>>>, request: axum::extract::Request) -> Response<Body> {
+    let header = request.headers().get("traceparent").and_then(|v| v.to_str().ok());
+    let trace = header.and_then(Trace::parse).unwrap_or_default().child();
+    let answer = async {
+        match served.handle(request).await {
+            Ok(answer) => answer.into_response(),
+            Err(problem) => axum::response::IntoResponse::into_response(problem),
+        }
+    };
+    telemetry::in_trace(trace, answer).await
+}
+
+impl<S: Send + Sync + 'static> Served<S> {
+    async fn handle(&self, request: axum::extract::Request) -> Result<Answer, Problem> {
+        let now = self.front.clock.now();
+        let (workload, identity) = self.front.signer.verify(request.headers(), self.front.service, now).map_err(|_| {
+            Problem::new(401, "unverified_caller", "This port serves the city's own services; come through the gateway.")
+        })?;
+        guard(self.doc.access, identity.as_ref())?;
+        let request = Arc::new(self.collect(request, workload, identity).await?);
+        match (&self.run, self.doc.repeat) {
+            (Run::Unit(_), Repeat::Keyed) => self.once(request).await,
+            (Run::Plain(run), _) => run(self.front.state.clone(), request).await.map_err(Problem::from),
+            (Run::Unit(_), _) => Err(Fail::Fault("a unit route is always keyed".into()).into()),
+        }
+    }
+
+    async fn collect(&self, mut request: axum::extract::Request, workload: String, identity: Option<Identity>) -> Result<Request, Problem> {
+        let raw: RawPathParams = request.extract_parts().await.map_err(|_| Problem::new(400, "bad_path", "The path does not decode."))?;
+        let params = raw.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let (parts, body) = request.into_parts();
+        let body = read_body(body, &self.front.limits).await.map_err(Problem::from)?;
+        Ok(Request { method: parts.method, uri: parts.uri, route: self.doc.path, params, headers: parts.headers, body, identity, workload })
+    }
+
+    /// Runs the handler in one unit with its key: the same key again gets the same answer and no second effect.
+    async fn once(&self, request: Arc<Request>) -> Result<Answer, Problem> {
+        let slot = Slot::of(&request)?;
+        let Run::Unit(run) = self.run.clone() else { return Err(Fail::Fault("a keyed route runs in a unit".into()).into()) };
+        let (state, keep, in_unit) = (self.front.state.clone(), self.front.keep_answers, slot.clone());
+        let done = self.front.store.write(move |tx| {
+            let (run, state, request, slot) = (run.clone(), state.clone(), request.clone(), in_unit.clone());
+            async move {
+                if let Claim::Done(answer) = slot.claim(&tx, keep).await? {
+                    return Ok(answer);
+                }
+                let answer = run(tx.share(), state, request).await?;
+                slot.settle(&tx, &answer).await?;
+                Ok(answer)
+            }
+        });
+        match done.await.map_err(Fail::from) {
+            Ok(answer) => Ok(answer),
+            Err(Fail::Refused(problem)) if idempotency::keeps(problem.status) && !is_about_the_key(&problem) => {
+                self.keep_refusal(slot, *problem).await
+            }
+            Err(fail) => Err(fail.into()),
+        }
+    }
+
+    /// A refusal that is a decision is stored, so that repeating the request meets the same decision.
+    async fn keep_refusal(&self, slot: Slot, problem: Problem) -> Result<Answer, Problem> {
+        let (answer, keep) = (Answer::from(problem), self.front.keep_answers);
+        let kept = self.front.store.write(move |tx| {
+            let (slot, answer) = (slot.clone(), answer.clone());
+            async move {
+                match slot.claim(&tx, keep).await? {
+                    Claim::Done(earlier) => Ok(earlier),
+                    Claim::Fresh => {
+                        slot.settle(&tx, &answer).await?;
+                        Ok::<_, Fail>(answer)
+                    }
+                }
+            }
+        });
+        kept.await.map_err(|e| Problem::from(Fail::from(e)))
+    }
+}
+
+fn is_about_the_key(problem: &Problem) -> bool {
+    idempotency::IdempotencyRefusal::DOCS.iter().any(|doc| doc.code == problem.code) || problem.code == "busy"
+}
+
+/// Decides on the route alone; the handler decides on the object.
+pub(crate) fn guard(access: Access, identity: Option<&Identity>) -> Result<(), Problem> {
+    match (access, identity) {
+        (Access::Anyone(_), _) | (Access::SignedIn, Some(_)) | (Access::Workload, None) => Ok(()),
+        (Access::May(permission), Some(who)) => {
+            if who.roles.iter().any(|role| permission.roles.contains(&role.as_str())) {
+                return Ok(());
+            }
+            Err(Problem::new(403, "forbidden", format!("Your roles do not grant {}.", permission.name)))
+        }
+        (Access::Workload, Some(_)) => Err(Problem::new(403, "forbidden", "Only services may call this.")),
+        (Access::SignedIn | Access::May(_), None) => Err(unauthenticated()),
+    }
+}

@@ -1,0 +1,177 @@
+//! Starting and stopping one service: database, state, port, consumers, jobs; then ready; and back in reverse.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use http::HeaderMap;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Declared, Kit, Parts, StartError};
+use crate::clock::Clock;
+use crate::config::Sources;
+use crate::docs;
+use crate::events::{self, BusHealth, Consumer, Hands, relay};
+use crate::health::Health;
+use crate::http::{Limits, Problem, Signer, server};
+use crate::jobs;
+use crate::registry::Directory;
+use crate::secrets::Secrets;
+use crate::store::{Engine, Options, Store};
+use crate::task::{Failure, Tasks};
+use crate::telemetry::{self, Metrics};
+
+/// How long running requests and units may take to end when the service stops.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What a service finds around itself.
+pub struct Surroundings {
+    /// The bound port.
+    pub listener: TcpListener,
+    /// Where its data is kept.
+    pub engine: Engine,
+    /// Where others listen.
+    pub directory: Directory,
+    /// Signs and checks calls inside the city.
+    pub signer: Signer,
+    /// The city's secrets.
+    pub secrets: Secrets,
+    /// Where settings come from.
+    pub sources: Sources,
+    /// Its time.
+    pub clock: Clock,
+    /// The product's name, for its OpenAPI document.
+    pub title: &'static str,
+}
+
+/// A service that runs.
+pub struct Running {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its database, for tests and commands in the same process.
+    pub store: Store,
+    /// How its consumers fare.
+    pub bus: BusHealth,
+    /// Its checks.
+    pub health: Health,
+    tasks: Tasks,
+}
+
+impl Running {
+    /// Stops taking requests, lets running ones end, then stops consumers and jobs and closes the database.
+    pub async fn stop(self) {
+        self.health.drain();
+        let late = self.tasks.drain(DRAIN).await;
+        if !late.is_empty() {
+            tracing::warn!(service = self.name, tasks = ?late, "did not stop in time and were dropped");
+        }
+        self.store.close().await;
+    }
+
+    /// Resolves when one of the service's tasks ended although nobody stopped it.
+    pub async fn failure(&self) -> Failure {
+        self.tasks.failure().await
+    }
+}
+
+/// Starts a service and returns once it is ready.
+///
+/// # Errors
+/// A database that cannot be opened or belongs to a newer version, settings that do not read, a state that cannot be made.
+pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running, StartError> {
+    let manifest = declared.manifest();
+    let name = manifest.name;
+    let options = Options {
+        claims: manifest.publishes.iter().map(|e| e.name).collect(),
+        ..Options::new(around.engine.clone(), around.clock.clone())
+    };
+    let opened = Store::open(options, declared.migrations()).await;
+    let store = opened.map_err(|e| StartError(format!("{name}: database: {e}")))?;
+    let metrics = Metrics::new(name);
+    let kit = Kit {
+        service: name,
+        store: store.clone(),
+        clock: around.clock.clone(),
+        metrics: metrics.clone(),
+        directory: around.directory.clone(),
+        signer: around.signer.clone(),
+        secrets: around.secrets.clone(),
+        sources: around.sources.clone(),
+    };
+    let parts = declared.0.parts(kit)?;
+    let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
+    let (tasks, health) = (Tasks::new(), Health::new());
+    let bus = BusHealth::default();
+    let hands = Hands {
+        service: name,
+        store: store.clone(),
+        reactions: parts.reactions.clone(),
+        health: bus.clone(),
+        signer: around.signer.clone(),
+        clock: around.clock.clone(),
+    };
+    let own = parts.router.clone().merge(events::admin_router(hands));
+    let router = whole_router(declared, &around, &store, &health, &metrics, &tasks.stopping(), own);
+    run_parts(name, parts, &around, &store, &bus, &tasks);
+    let served = server::serve(around.listener, router, Limits::default(), tasks.stopping());
+    tasks.spawn("server", telemetry::in_service(name, served));
+    health.started();
+    Ok(Running { name, address, store, bus, health, tasks })
+}
+
+/// Consumers, jobs and, where insert order is not commit order, the relay.
+fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &Store, bus: &BusHealth, tasks: &Tasks) {
+    let (signer, clock) = (around.signer.clone(), around.clock.clone());
+    let authorize = move |publisher: &str| -> HeaderMap { signer.sign(name, publisher, None, clock.now()) };
+    let consumer = Consumer {
+        name,
+        store: store.clone(),
+        directory: around.directory.clone(),
+        reactions: parts.reactions,
+        authorize: Arc::new(authorize),
+        health: bus.clone(),
+    };
+    tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
+    let owner = format!("{name}-{}-{}", std::process::id(), crate::ids::fresh().simple());
+    tasks.spawn("relay", telemetry::in_service(name, relay::run(store.clone(), owner.clone(), tasks.stopping())));
+    let (jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
+    let running = jobs::run(store.clone(), owner, jobs, timers, stop);
+    tasks.spawn("jobs", telemetry::in_service(name, async {
+        if let Err(failure) = running.await {
+            tracing::error!(%failure, "the jobs of this service cannot go on");
+        }
+    }));
+}
+
+/// The service's own routes beside the outbox stream, the probes, its metrics and its document.
+fn whole_router(
+    declared: &Declared,
+    around: &Surroundings,
+    store: &Store,
+    health: &Health,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+    own: Router,
+) -> Router {
+    let name = declared.manifest().name;
+    let (signer, clock) = (around.signer.clone(), around.clock.clone());
+    let verify = move |headers: &HeaderMap| {
+        signer.verify(headers, name, clock.now()).map(|(caller, _)| caller).map_err(|e| e.to_string())
+    };
+    let outbox = events::outbox_service(store.clone(), Arc::new(verify), stop.clone());
+    let document = docs::openapi(around.title, declared.manifest()).to_string();
+    let metrics = metrics.clone();
+    own.merge(health.router())
+        .route("/metrics", get(move || async move { metrics.render() }))
+        .route("/openapi.json", get(move || async move { ([("content-type", "application/json")], document) }))
+        .merge(outbox.into_axum_router())
+        .fallback(|| async { Problem::new(404, "not_found", "There is nothing at this address.") })
+        .layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
+            telemetry::in_service(name, next.run(request))
+        }))
+}

@@ -1,5 +1,6 @@
 //! The only public door: limits, tokens, routing and balancing. It knows manifests, not services.
 
+mod admission;
 mod compress;
 mod cors;
 mod door;
@@ -9,6 +10,7 @@ mod keys;
 mod limits;
 mod metrics;
 mod outbound;
+mod pages;
 mod paths;
 mod revocations;
 mod table;

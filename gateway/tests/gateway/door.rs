@@ -48,6 +48,31 @@ async fn a_limit_may_hold_a_request_back_instead_of_refusing_it() {
 }
 
 #[tokio::test]
+async fn what_is_too_much_at_once_is_shed() {
+    let city = City::with(Settings { max_in_flight: 1, ..settings() }).await;
+    let (slow, shed) = tokio::join!(city.get("/api/v1/slow").send(), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        city.get("/api/v1/menu").send().await.unwrap()
+    });
+    assert_eq!(slow.unwrap().status(), 504);
+    assert_eq!((shed.status().as_u16(), shed.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    assert_eq!(city.get("/api/v1/menu").send().await.unwrap().status(), 200, "there is room again");
+}
+
+#[tokio::test]
+async fn http2_comes_in_by_the_same_door() {
+    let city = City::start().await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let ask = (0..50).map(|_| client.get(format!("http://{}/api/v1/menu", city.address)).send());
+    for answer in futures::future::join_all(ask).await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, http::Version::HTTP_2));
+        let seen: Value = answer.json().await.unwrap();
+        assert_eq!(seen["headers"]["host"][0], city.address.to_string());
+    }
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_told_so() {
     let city = City::start().await;
     let missing = city.get("/api/v1/nothing").send().await.unwrap();

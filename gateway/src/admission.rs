@@ -29,6 +29,11 @@ pub(crate) fn check_form<B>(request: &Request<B>) -> Result<(), Refusal> {
     if request.version() == Version::HTTP_11 && host.is_none() {
         return bad("name the host");
     }
+    if let (Some(host), Some(authority)) = (host, request.uri().authority())
+        && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+    {
+        return bad("name one host");
+    }
     Ok(())
 }
 

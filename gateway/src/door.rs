@@ -28,6 +28,7 @@ use crate::compress::{Coding, accepted, compress};
 use crate::forward::{Forwarder, Tunnel};
 use crate::headers::{self, CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPARENT};
 use crate::keys::Keys;
+use crate::lease::Lease;
 use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Shown};
 use crate::metrics::{Meter, Metrics};
 use crate::outbound::pool;
@@ -225,9 +226,19 @@ impl Door {
         }
         authorise(&route, principal.as_deref())?;
         let _place = self.in_flight.try_acquire().map_err(|_| admission::shed())?;
-        let tunnel = Tunnel::wanted(&mut request);
+        let lease = principal.clone().map(|principal| self.lease(principal));
+        let tunnel = Tunnel::wanted(&mut request, lease.as_ref());
         self.dress(request.headers_mut(), peer, &route, principal.as_deref(), passage);
-        self.forwarder.forward(&route, request, tunnel).await
+        let response = self.forwarder.forward(&route, request, tunnel).await?;
+        Ok(match lease {
+            Some(lease) => lease.cover(response),
+            None => response,
+        })
+    }
+
+    fn lease(&self, principal: Arc<Principal>) -> Lease {
+        let (revocations, clock) = (self.revocations.clone(), self.clock.clone());
+        Lease { principal, revocations, clock, every: self.settings.lease_check }
     }
 
     fn find(&self, request: &Request<Incoming>, passage: &mut Passage) -> Result<Found, Refusal> {

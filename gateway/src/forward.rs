@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::door::Refusal;
 use crate::headers::{strip_hop, wants_websocket};
+use crate::lease::Lease;
 use crate::outbound::{Fault, Outbound, Pool};
 use crate::table::Route;
 use crate::upstream::Instance;
@@ -211,16 +212,18 @@ impl Forwarder {
 pub(crate) struct Tunnel {
     upgrade: OnUpgrade,
     protocol: HeaderValue,
+    /// The caller's right to it; without a caller it lasts as long as its ends.
+    lease: Option<Lease>,
 }
 
 impl Tunnel {
     /// Takes note of the wish before the headers that carry it are taken off.
-    pub(crate) fn wanted(request: &mut Request<Incoming>) -> Option<Self> {
+    pub(crate) fn wanted(request: &mut Request<Incoming>, lease: Option<&Lease>) -> Option<Self> {
         if request.version() != Version::HTTP_11 || !wants_websocket(request.headers()) {
             return None;
         }
         let protocol = request.headers().get(UPGRADE)?.clone();
-        Some(Self { upgrade: hyper::upgrade::on(request), protocol })
+        Some(Self { upgrade: hyper::upgrade::on(request), protocol, lease: lease.cloned() })
     }
 
     fn announce(&self, headers: &mut HeaderMap) {
@@ -231,10 +234,17 @@ impl Tunnel {
     async fn join(self, inner: OnUpgrade, closing: CancellationToken) {
         let (Ok(outer), Ok(inner)) = tokio::join!(self.upgrade, inner) else { return };
         let (mut outer, mut inner) = (TokioIo::new(outer), TokioIo::new(inner));
+        let over = async {
+            match self.lease {
+                Some(lease) => lease.over().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // How it ends is the affair of its two ends.
             _ = tokio::io::copy_bidirectional(&mut outer, &mut inner) => {}
             () = closing.cancelled() => {}
+            () = over => {}
         }
     }
 }

@@ -7,6 +7,7 @@ mod door;
 mod forward;
 mod headers;
 mod keys;
+mod lease;
 mod limits;
 mod metrics;
 mod outbound;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub breaker: BreakerSettings,
     /// Which pages of other sites may call.
     pub cors: Cors,
+    /// How often a stream's token is looked at again.
+    pub lease_check: Duration,
     /// From not ready to not accepting, so that balancers notice.
     pub unready: Duration,
 }
@@ -80,6 +83,7 @@ impl Default for Settings {
             retry_percent: 10,
             breaker: BreakerSettings::default(),
             cors: Cors::default(),
+            lease_check: Duration::from_secs(5),
             unready: Duration::from_secs(3),
         }
     }

@@ -79,6 +79,8 @@ async fn requests_with_two_ends_or_two_hosts_are_refused_and_closed() {
         let answer = city.raw(post(headers)).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{headers}: {answer}");
     }
+    let two_names = city.raw("GET http://b/api/v1/menu HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(two_names.starts_with("HTTP/1.1 400"), "{two_names}");
     let chunk = "POST /api/v1/upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n";
     assert!(city.raw(chunk).await.starts_with("HTTP/1.1 400"));
 }

@@ -237,13 +237,14 @@ pub(crate) fn settings() -> Settings {
         audience: "foodexpress".to_owned(),
         per_address: Rate::per_second("address", 10_000),
         deadline: Duration::from_millis(800),
+        lease_check: Duration::from_millis(50),
         unready: Duration::from_millis(50),
         cors: Cors { origins: vec!["https://console.test".to_owned()], ..Cors::default() },
         limits: Limits {
-            first_byte: Duration::from_millis(200),
-            header_read: Duration::from_millis(200),
-            body_idle: Duration::from_millis(200),
-            body_total: Duration::from_millis(600),
+            first_byte: Duration::from_millis(400),
+            header_read: Duration::from_millis(400),
+            body_idle: Duration::from_millis(400),
+            body_total: Duration::from_millis(1000),
             keep_alive: Duration::from_millis(400),
             drain: Duration::from_secs(2),
             ..Settings::default().limits

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
-use crate::city::{City, body_in_pieces, next_chunk};
+use crate::city::{City, NOW, body_in_pieces, next_chunk, read_to_close};
 
 #[tokio::test]
 async fn the_target_and_the_body_arrive_as_they_were_sent() {
@@ -117,6 +118,30 @@ async fn events_arrive_one_by_one_and_outlive_every_deadline() {
     tokio::time::sleep(Duration::from_millis(1000)).await;
     city.first.feed.send("data: two\n\n").await.unwrap();
     assert_eq!(next_chunk(&mut answer).await, "data: two\n\n");
+}
+
+#[tokio::test]
+async fn an_event_stream_ends_with_the_session_it_belongs_to() {
+    let city = City::start().await;
+    let mut answer = city.get("/api/v1/events").bearer_auth(city.token()).send().await.unwrap();
+    city.first.feed.send("data: one\n\n").await.unwrap();
+    assert_eq!(next_chunk(&mut answer).await, "data: one\n\n");
+    city.revocations.revoke_session(Uuid::from_u128(9), NOW.plus(Duration::from_secs(600)));
+    assert_eq!(next_chunk(&mut answer).await, "", "the end");
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_when_its_token_has_expired() {
+    let city = City::start().await;
+    let mut stream = TcpStream::connect(city.address).await.unwrap();
+    let ask = "GET /api/v1/socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    stream.write_all(format!("{ask}Authorization: Bearer {}\r\n\r\n", city.token()).as_bytes()).await.unwrap();
+    let mut buffer = [0; 1024];
+    assert!(stream.read(&mut buffer).await.unwrap() > 0);
+    stream.write_all(b"hello").await.unwrap();
+    stream.read_exact(&mut buffer[..5]).await.unwrap();
+    city.clock.advance(Duration::from_secs(661));
+    assert_eq!(read_to_close(&mut stream).await, "");
 }
 
 #[tokio::test]

@@ -1,1 +1,28 @@
-fn main() {}
+//! The one binary: starts the city, shows it, runs orders through it, breaks it on purpose and checks its books.
+
+mod city;
+mod client;
+mod commands;
+mod door;
+mod output;
+mod services;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let command = commands::Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("city").build();
+    let runtime = runtime.expect("the system gives a process its threads");
+    match runtime.block_on(command.run()) {
+        Ok(code) => code,
+        Err(error) => {
+            commands::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod manifest;
 pub mod money;
 pub mod registry;
+pub mod resilience;
 pub mod secrets;
 pub mod service;
 pub mod store;

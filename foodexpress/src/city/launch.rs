@@ -53,9 +53,16 @@ impl Common {
         Directory::new(self.addresses.iter().map(|(name, a)| (name.clone(), vec![*a])).collect())
     }
 
-    fn sources(&self) -> Sources {
-        let file = Some(self.data.settings_file());
-        Sources { file, environment: Vec::new(), flags: self.settings.clone() }.with_environment(PREFIX)
+    fn sources(&self) -> Result<Sources> {
+        let mut sources = Sources::new(PREFIX);
+        if self.data.settings_file().exists() {
+            sources = sources.file(&self.data.settings_file())?;
+        }
+        let sources = self.settings.iter().fold(sources.process_environment(), |s, (key, value)| s.set(key, value));
+        let manifests = services::manifests();
+        let names: Vec<&str> = manifests.iter().map(|m| m.name).chain([GATEWAY]).collect();
+        sources.refuse_strangers(&names)?;
+        Ok(sources)
     }
 
     async fn listener(&self, name: &str) -> Result<TcpListener> {
@@ -73,7 +80,7 @@ impl Common {
             directory: self.directory(),
             signer: self.signer.clone(),
             secrets: self.data.secrets()?,
-            sources: self.sources(),
+            sources: self.sources()?,
             clock: Clock::system(),
             title: TITLE,
         };
@@ -82,7 +89,7 @@ impl Common {
 
     async fn gateway(&self) -> Result<door::Door> {
         let listener = self.listener(GATEWAY).await?;
-        door::open(listener, self.directory(), self.signer.clone(), &self.sources()).await
+        door::open(listener, self.directory(), self.signer.clone(), &self.sources()?).await
     }
 }
 

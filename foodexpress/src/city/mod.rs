@@ -6,7 +6,7 @@ mod ports;
 mod process;
 mod supervise;
 
-pub use launch::{City, serve};
+pub use launch::{City, TITLE, serve};
 pub use map::{CityMap, DataFolder, Member};
 pub use ports::Ports;
 pub use process::memory_kib;

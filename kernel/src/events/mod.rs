@@ -1,9 +1,11 @@
 //! Events: declared once, published through the outbox of a transaction, consumed once in the consumer's own.
 
+mod admin;
 pub(crate) mod apply;
 mod consumer;
 mod envelope;
 mod feed;
+mod follow;
 mod health;
 mod inbox;
 mod outbox;
@@ -25,7 +27,9 @@ use uuid::Uuid;
 pub(crate) use apply::Patience;
 pub(crate) use consumer::Consumer;
 pub use envelope::{Envelope, Received};
+pub(crate) use admin::{Hands, admin_router};
 pub(crate) use feed::{Authorize, Link};
+pub use follow::Follower;
 pub use health::{BusHealth, Flow, PublisherHealth};
 pub use inbox::ParkedRow;
 pub(crate) use outbox::{Outgoing, outbox_head};

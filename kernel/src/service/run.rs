@@ -14,7 +14,7 @@ use super::{Declared, Kit, Parts, StartError};
 use crate::clock::Clock;
 use crate::config::Sources;
 use crate::docs;
-use crate::events::{self, BusHealth, Consumer, relay};
+use crate::events::{self, BusHealth, Consumer, Hands, relay};
 use crate::health::Health;
 use crate::http::{Limits, Problem, Signer, server};
 use crate::jobs;
@@ -106,8 +106,18 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
     let parts = declared.0.parts(kit)?;
     let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
     let (tasks, health) = (Tasks::new(), Health::new());
-    let router = whole_router(declared, &around, &store, &health, &metrics, &tasks.stopping(), parts.router.clone());
-    let bus = run_parts(name, parts, &around, &store, &tasks);
+    let bus = BusHealth::default();
+    let hands = Hands {
+        service: name,
+        store: store.clone(),
+        reactions: parts.reactions.clone(),
+        health: bus.clone(),
+        signer: around.signer.clone(),
+        clock: around.clock.clone(),
+    };
+    let own = parts.router.clone().merge(events::admin_router(hands));
+    let router = whole_router(declared, &around, &store, &health, &metrics, &tasks.stopping(), own);
+    run_parts(name, parts, &around, &store, &bus, &tasks);
     let served = server::serve(around.listener, router, Limits::default(), tasks.stopping());
     tasks.spawn("server", telemetry::in_service(name, served));
     health.started();
@@ -115,17 +125,16 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
 }
 
 /// Consumers, jobs and, where insert order is not commit order, the relay.
-fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &Store, tasks: &Tasks) -> BusHealth {
+fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &Store, bus: &BusHealth, tasks: &Tasks) {
     let (signer, clock) = (around.signer.clone(), around.clock.clone());
     let authorize = move |publisher: &str| -> HeaderMap { signer.sign(name, publisher, None, clock.now()) };
-    let health = BusHealth::default();
     let consumer = Consumer {
         name,
         store: store.clone(),
         directory: around.directory.clone(),
         reactions: parts.reactions,
         authorize: Arc::new(authorize),
-        health: health.clone(),
+        health: bus.clone(),
     };
     tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
     let owner = format!("{name}-{}-{}", std::process::id(), crate::ids::fresh().simple());
@@ -137,7 +146,6 @@ fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &St
             tracing::error!(%failure, "the jobs of this service cannot go on");
         }
     }));
-    health
 }
 
 /// The service's own routes beside the outbox stream, the probes, its metrics and its document.

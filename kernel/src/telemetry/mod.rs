@@ -1,8 +1,12 @@
 //! What a request leaves behind: one trace from gateway to notification, JSON log lines, metrics.
 
+pub mod log;
+mod measures;
 pub mod metrics;
+mod redact;
 mod trace;
 
-pub use metrics::Metrics;
+pub use measures::{BusMeasures, HttpMeasures, HttpRequest, StoreMeasures};
+pub use metrics::{Label, Metrics};
 pub(crate) use trace::carried;
 pub use trace::{Trace, current_service, current_trace, in_service, in_trace};

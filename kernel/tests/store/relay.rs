@@ -80,7 +80,6 @@ fn events_keep_their_order_while_sixteen_write_and_relays_die() {
             let (store, stop) = (stores[number].clone(), stop.clone());
             spawn(async move { run_relay(store, &format!("relay {number}"), stop).await })
         };
-        let relays = [relay(0), relay(1), relay(2)];
         let writer = |number: u128| {
             let store = &store;
             async move {
@@ -89,18 +88,22 @@ fn events_keep_their_order_while_sixteen_write_and_relays_die() {
                 }
             }
         };
-        let kill = async {
-            // Whoever leads is lost without a word; its lease has to run out.
-            head_moves(&stores[2]).await;
-            relays[0].abort();
-            relays[1].abort();
+        let relays = async {
+            let leader = relay(0);
+            head_moves(&stores[0]).await;
+            let others = [relay(1), relay(2)];
+            // The leader is lost without a word; its lease has to run out.
+            leader.abort();
+            others
         };
-        futures::join!(join_all((0..WRITERS).map(writer)), kill);
+        let (_, others) = futures::join!(join_all((0..WRITERS).map(writer)), relays);
         let events = usize::try_from(WRITERS * UNITS).unwrap();
+        // One of these leads now, the other follows.
+        head_reaches(&stores[1], i64::try_from(events).unwrap()).await;
         head_reaches(&stores[2], i64::try_from(events).unwrap()).await;
         check_order(&published(&store).await, events);
         stop.cancel();
-        join_all(relays).await;
+        join_all(others).await.into_iter().for_each(Result::unwrap);
     });
 }
 
@@ -132,6 +135,44 @@ fn a_relay_that_slept_through_its_lease_publishes_nothing() {
         assert_eq!(other.publish(&store).await, Some(0));
         check_order(&published(&store).await, 2);
     });
+}
+
+#[test]
+fn a_successor_waits_for_the_step_that_is_under_way() {
+    on_engines(SERVERS, async |world| {
+        let store = world.open().await;
+        add_things(&store).await;
+        let sleeper = PausedRelay::take(&store, "sleeper").await.expect("nobody leads yet");
+        change(&store, Uuid::from_u128(1)).await;
+        expire_lease(world).await;
+        // The step stops in its middle: it still leads when it starts, and then the row it publishes is locked.
+        let admin = world.admin().await;
+        admin.batch_execute(&format!("BEGIN; SELECT 1 FROM {}.outbox FOR UPDATE", world.schema())).await.unwrap();
+        let step = sleeper.publish(&store);
+        let mut takeover = Box::pin(async {
+            outbox_is_waited_for(world).await;
+            PausedRelay::take(&store, "other").await
+        });
+        let during = async {
+            let early = tokio::time::timeout(Duration::from_millis(300), &mut takeover).await;
+            assert!(early.is_err(), "the lead was taken from a step that was under way");
+            admin.batch_execute("ROLLBACK").await.unwrap();
+            takeover.await
+        };
+        let (published_by_sleeper, other) = futures::join!(step, during);
+        assert_eq!(published_by_sleeper, Some(1));
+        assert_eq!(other.expect("the lease has run out").publish(&store).await, Some(0));
+        check_order(&published(&store).await, 1);
+    });
+}
+
+/// Returns once a session waits for a lock on a row of the outbox.
+async fn outbox_is_waited_for(world: &World) {
+    let admin = world.admin().await;
+    let waiting = "SELECT count(*) FROM pg_locks w JOIN pg_locks t ON t.pid = w.pid JOIN pg_class c ON c.oid = t.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT w.granted AND c.relname = 'outbox' AND n.nspname = $1";
+    while admin.query_one(waiting, &[&world.schema()]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// Reads an address and refuses what cannot be honoured.
 pub(super) fn address(url: &str) -> Result<Config, StoreError> {
-    let mut config: Config = url.parse().map_err(|e: tokio_postgres::Error| {
+    let config: Config = url.parse().map_err(|e: tokio_postgres::Error| {
         let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
         StoreError::Refused(format!("the database address is not one: {why}"))
     })?;
@@ -32,9 +32,6 @@ pub(super) fn address(url: &str) -> Result<Config, StoreError> {
     }
     if config.get_hosts().is_empty() || config.get_hosts().iter().any(|h| !matches!(h, Host::Tcp(_))) {
         return Err(StoreError::Refused("the database address must name a host that is reached over TCP".into()));
-    }
-    if config.get_application_name().is_none() {
-        config.application_name("foodexpress");
     }
     Ok(config)
 }

@@ -45,7 +45,11 @@ impl Postgres {
             return Err(StoreError::Refused("not a PostgreSQL address".into()));
         };
         refuse_odd_schema(schema)?;
-        let (pooled, direct_config) = (connect::address(url)?, connect::address(direct_url)?);
+        let (mut pooled, direct_config) = (connect::address(url)?, connect::address(direct_url)?);
+        // Behind a pooler each service's own name would cost a statement whenever a connection changes hands.
+        if *direct && pooled.get_application_name().is_none() {
+            pooled.application_name(schema);
+        }
         let lane = connect::connect(&direct_config, false).await?;
         migrate::run(&lane, schema, all).await?;
         let pool = Arc::new(Pool::new(pooled, *direct));

@@ -14,7 +14,7 @@ use kernel::events::{Event, Fault, Payload, Received};
 use kernel::http::{Body, Caller, Fail, Identity, Path, Problem, Query, Reply};
 use kernel::jobs::DueTimer;
 use kernel::money::Currency;
-use kernel::store::{Engine, Json, Options, Scalar, Store, StoreError, Tx};
+use kernel::store::{Engine, Json, Options, Scalar, Store, StoreError, Tx, WriteError};
 use kernel::telemetry::{Metrics, Trace};
 use kernel::{ids, params, sql};
 use serde_json::{Value, json};
@@ -65,15 +65,33 @@ pub(super) struct Desk {
     _folder: tempfile::TempDir,
 }
 
+#[expect(clippy::disallowed_methods, reason = "where the engines are is told by the environment of the test run")]
+fn told(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 impl Desk {
-    pub(super) async fn open() -> Self {
+    /// One desk on SQLite, and one on PostgreSQL where the test run has one.
+    pub(super) async fn on_every_engine() -> Vec<Self> {
         let folder = tempfile::tempdir().unwrap();
-        // Thursday, 2026-01-01, noon.
+        let sqlite = Engine::Sqlite { path: folder.path().join("orders.db") };
+        let mut desks = vec![Self::open(sqlite, folder).await];
+        if let Some(url) = told("FX_TEST_POSTGRES") {
+            let schema = format!("t_{}", ids::fresh().simple());
+            let postgres = Engine::Postgres { direct_url: url.clone(), url, schema, direct: true };
+            desks.push(Self::open(postgres, tempfile::tempdir().unwrap()).await);
+        } else {
+            println!("skipped on PostgreSQL: FX_TEST_POSTGRES is not set");
+        }
+        desks
+    }
+
+    async fn open(engine: Engine, folder: tempfile::TempDir) -> Self {
+        // A Thursday.
         let clock = Clock::manual("2026-01-01T12:00:00Z".parse().unwrap());
         let claims = contracts::orders::EVENTS.iter().map(|event| event.name).collect();
-        let engine = Engine::Sqlite { path: folder.path().join("orders.db") };
-        let store =
-            Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, crate::store::STEPS).await.unwrap();
+        let options = Options { claims, ..Options::new(engine, clock.clone()) };
+        let store = Store::open(options, crate::store::STEPS).await.unwrap();
         let created = Metrics::new("orders").counter("order_created_total", "Orders placed", &["restaurant_id"]);
         let orders = Arc::new(Orders { store, settings: Settings::default(), created });
         let desk = Self { orders, clock, _folder: folder };
@@ -198,7 +216,7 @@ impl Desk {
         self.read(list_customer_orders(self.orders(), person(CUSTOMER), path, query)).await.unwrap()
     }
 
-    /// Hands an event to its reaction, as the bus would.
+    /// Hands an event to its reaction, as the bus would: again where that may help.
     pub(super) async fn hear<E, F, Fut>(&self, react: F, event: E)
     where
         E: Event + Clone,
@@ -215,8 +233,13 @@ impl Desk {
             trace: Trace::start(),
             event,
         };
-        let orders = self.orders();
-        self.orders.store.write(move |tx| react(tx, orders.clone(), received.clone())).await.unwrap();
+        loop {
+            let (orders, received) = (self.orders(), received.clone());
+            match self.orders.store.write(move |tx| react(tx, orders.clone(), received.clone())).await {
+                Err(WriteError::Unit(Fault::Retry(_))) => {}
+                done => return done.unwrap(),
+            }
+        }
     }
 
     /// Hands a timer that is thought to be due to its handler.

@@ -1,0 +1,215 @@
+//! One process per member: started, watched, started again when it dies.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use kernel::task::Tasks;
+use parking_lot::Mutex;
+use tokio::process::Command;
+
+use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
+use crate::services;
+
+/// Between restarts of a member that dies at once; doubles up to the second figure.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A member that lived this long starts again without delay.
+const SETTLED: Duration = Duration::from_secs(5);
+/// How long a member may take to become ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Starts members of one city as processes of this very program.
+pub(super) struct Launcher {
+    program: PathBuf,
+    data: DataFolder,
+    addresses: BTreeMap<String, SocketAddr>,
+    settings: Vec<(String, String)>,
+    seed: u64,
+}
+
+impl Launcher {
+    pub(super) fn new(plan: &Plan, addresses: &BTreeMap<String, SocketAddr>) -> Result<Self> {
+        // Made before any member starts, so that all of them read the same.
+        let secrets = plan.data.secrets()?;
+        for name in ["internal", "card-network-api-key", "card-network-webhook"] {
+            secrets.get(name).with_context(|| format!("cannot make the secret {name}"))?;
+        }
+        Ok(Self {
+            program: std::env::current_exe().context("this program's own path")?,
+            data: plan.data.clone(),
+            addresses: addresses.clone(),
+            settings: plan.settings.clone(),
+            seed: plan.seed,
+        })
+    }
+
+    pub(super) fn spawn(&self, name: &str) -> Result<Child> {
+        let address = self.addresses[name];
+        let mut command = Command::new(&self.program);
+        if name == CARD_NETWORK {
+            let secrets = self.data.path().join("secrets");
+            command.arg(CARD_NETWORK).arg("--data").arg(self.data.card_network()).arg("--addr").arg(address.to_string());
+            command.arg("--api-key-file").arg(secrets.join("card-network-api-key"));
+            command.arg("--webhook-secret-file").arg(secrets.join("card-network-webhook"));
+            command.arg("--webhook-url").arg(format!("http://{}/api/v1/provider-events", self.addresses[GATEWAY]));
+            command.arg("--seed").arg(self.seed.to_string());
+        } else {
+            command.arg("serve").arg(name).arg("--data").arg(self.data.path()).arg("--with-parent");
+            for (key, value) in &self.settings {
+                command.arg("--set").arg(format!("{key}={value}"));
+            }
+        }
+        let log = open_log(&self.data, name)?;
+        let errors = log.try_clone().context("a second handle on the log")?;
+        // The pipe on standard input ends when this process does, however it ends: members notice and stop.
+        command.stdin(Stdio::piped()).stdout(Stdio::from(log)).stderr(Stdio::from(errors)).kill_on_drop(true);
+        let process = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let pid = process.id().context("a process that just started has an id")?;
+        Ok(Child { name: name.to_owned(), address, pid, process })
+    }
+}
+
+fn open_log(data: &DataFolder, name: &str) -> Result<File> {
+    let path = data.log(name);
+    OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// One member's process.
+pub(super) struct Child {
+    name: String,
+    address: SocketAddr,
+    pid: u32,
+    process: tokio::process::Child,
+}
+
+impl Child {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits until it answers its probe.
+    pub(super) async fn until_ready(&self, within: Duration) -> Result<()> {
+        let began = Instant::now();
+        let probe = if self.name == CARD_NETWORK { "livez" } else { "readyz" };
+        let url = format!("http://{}/{probe}", self.address);
+        let http = reqwest::Client::builder().timeout(Duration::from_millis(500)).build()?;
+        while began.elapsed() < within {
+            if http.get(&url).send().await.is_ok_and(|r| r.status().is_success()) {
+                return Ok(());
+            }
+            if !super::process::is_alive(self.pid) {
+                bail!("{} ended while starting; its log says why", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bail!("{} is not ready after {within:?}; its log says why", self.name)
+    }
+
+    /// Asks it to end, waits, insists.
+    pub(super) async fn stop(mut self) {
+        drop(self.process.stdin.take());
+        let pid = self.pid.to_string();
+        drop(Command::new("kill").args(["-TERM", &pid]).status().await);
+        if tokio::time::timeout(Duration::from_secs(25), self.process.wait()).await.is_err() {
+            drop(self.process.kill().await);
+        }
+    }
+}
+
+/// A city of processes, watched by this one.
+pub struct Supervised {
+    data: DataFolder,
+    map: Arc<Mutex<CityMap>>,
+    tasks: Tasks,
+    _lock: File,
+}
+
+impl Supervised {
+    /// Starts every member and returns once all are ready.
+    pub async fn start(plan: &Plan) -> Result<Self> {
+        let lock = plan.data.lock()?;
+        let addresses = plan.ports.addresses()?;
+        let launcher = Arc::new(Launcher::new(plan, &addresses)?);
+        let names: Vec<String> = services::manifests()
+            .iter()
+            .map(|m| m.name.to_owned())
+            .chain([GATEWAY.to_owned(), CARD_NETWORK.to_owned()])
+            .collect();
+        let member = |name: &String| (name.clone(), Member { address: addresses[name], pid: 0, ready_ms: 0 });
+        let map = CityMap { pid: std::process::id(), processes: true, members: names.iter().map(member).collect() };
+        plan.data.publish(&map)?;
+        let map = Arc::new(Mutex::new(map));
+        let mut children = Vec::new();
+        for name in &names {
+            children.push((launcher.spawn(name)?, Instant::now()));
+        }
+        for (child, began) in &children {
+            child.until_ready(READY_WITHIN).await?;
+            enter(&plan.data, &map, child, *began)?;
+        }
+        let tasks = Tasks::new();
+        for (child, began) in children {
+            let watched = watch(child, began, launcher.clone(), plan.data.clone(), map.clone(), tasks.stopping());
+            tasks.spawn("watch", watched);
+        }
+        Ok(Self { data: plan.data.clone(), map, tasks, _lock: lock })
+    }
+
+    /// Where everything listens, with the processes as they are now.
+    pub fn map(&self) -> CityMap {
+        self.map.lock().clone()
+    }
+
+    /// Stops every member.
+    pub async fn stop(self) {
+        self.tasks.drain(Duration::from_secs(30)).await;
+        self.data.withdraw();
+    }
+}
+
+/// Notes a member's process in the map.
+fn enter(data: &DataFolder, map: &Mutex<CityMap>, child: &Child, began: Instant) -> Result<()> {
+    let mut map = map.lock();
+    let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    map.members.insert(child.name.clone(), Member { address: child.address, pid: child.pid, ready_ms });
+    data.publish(&map)
+}
+
+/// Keeps one member alive until told to stop.
+async fn watch(
+    mut child: Child,
+    mut began: Instant,
+    launcher: Arc<Launcher>,
+    data: DataFolder,
+    map: Arc<Mutex<CityMap>>,
+    stop: tokio_util::sync::CancellationToken,
+) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let ended = tokio::select! {
+            ended = child.process.wait() => ended,
+            () = stop.cancelled() => return child.stop().await,
+        };
+        let name = child.name.clone();
+        tracing::warn!(member = name, pid = child.pid, ?ended, "a member died and is started again");
+        pause = if began.elapsed() > SETTLED { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        tokio::time::sleep(pause).await;
+        began = Instant::now();
+        match launcher.spawn(&name) {
+            Ok(next) => child = next,
+            Err(error) => {
+                tracing::error!(member = name, %error, "a member cannot be started");
+                continue;
+            }
+        }
+        if let Err(error) = enter(&data, &map, &child, began) {
+            tracing::error!(member = name, %error, "the city's map cannot be written");
+        }
+    }
+}

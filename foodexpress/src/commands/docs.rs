@@ -1,0 +1,57 @@
+//! `docs`: everything under docs/generated, made from the declarations.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde_json::json;
+
+use crate::output::Output;
+use crate::services;
+
+/// Make the generated documents anew, or check that they are.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: foodexpress docs --check")]
+pub struct Docs {
+    /// The folder they go into.
+    #[arg(long, default_value = "docs/generated")]
+    folder: PathBuf,
+    /// Change nothing; fail if a file is stale.
+    #[arg(long)]
+    check: bool,
+}
+
+impl Docs {
+    pub(super) fn run(self, out: Output) -> Result<ExitCode> {
+        let manifests = services::manifests();
+        let city = kernel::docs::City {
+            title: crate::city::TITLE,
+            manifests: &manifests,
+            permissions: contracts::permissions::ALL,
+            roles: contracts::permissions::ROLES,
+        };
+        let mut stale = Vec::new();
+        for (name, text) in kernel::docs::files(&city) {
+            let path = self.folder.join(&name);
+            if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+                continue;
+            }
+            stale.push(name);
+            if !self.check {
+                write(&path, &text)?;
+            }
+        }
+        let verb = if self.check { "stale" } else { "written" };
+        stale.iter().for_each(|name| out.say(format!("{verb}: {name}")));
+        out.result(&json!({verb: stale}));
+        Ok(if self.check && !stale.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().context("a generated file lies in a folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

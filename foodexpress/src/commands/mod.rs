@@ -1,0 +1,127 @@
+//! The commands, one file each; every one finds its city by `--data`.
+
+mod demo;
+mod docs;
+mod double_tap;
+mod ls;
+mod serve;
+mod up;
+mod wait;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::city::{DataFolder, Plan, Ports};
+use crate::output::Output;
+
+/// FoodExpress: an open food-ordering and delivery platform.
+#[derive(Debug, Parser)]
+#[command(name = "foodexpress", version, after_help = "Example: foodexpress up --data city   then: foodexpress demo order --data city")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The city's data folder.
+    #[arg(long, global = true, default_value = "data", env = "FOODEXPRESS_DATA")]
+    data: PathBuf,
+    /// One JSON object a line instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What starts a city may also change about it.
+#[derive(Clone, Debug, Args)]
+pub struct CityArgs {
+    /// `auto` for free ports, or the gateway's port from which the others follow.
+    #[arg(long, default_value = "8080")]
+    ports: Ports,
+    /// A setting above file and environment; may be given several times.
+    #[arg(long = "set", value_name = "SERVICE.SETTING=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Leave a new city empty instead of filling it with the demo city.
+    #[arg(long)]
+    empty: bool,
+}
+
+impl CityArgs {
+    /// The plan for a city in this folder. A new one gets the demo city's restaurants and accounts unless told otherwise.
+    pub fn plan(&self, data: DataFolder, more: &[(&str, String)]) -> Plan {
+        let mut settings = self.settings.clone();
+        let mut unless_said = |name: &str, value: String| {
+            if !settings.iter().any(|(known, _)| known == name) {
+                settings.push((name.to_owned(), value));
+            }
+        };
+        if data.is_new() && !self.empty {
+            unless_said("restaurants.demo_city", "true".into());
+            unless_said("auth.demo_city", "true".into());
+        }
+        more.iter().for_each(|(name, value)| unless_said(name, value.clone()));
+        Plan { data, ports: self.ports, settings, seed: 0 }
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text}: write SERVICE.SETTING=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the city and keep it running until Ctrl-C.
+    Up(up::Up),
+    /// Run one service (or `gateway`) of a running city in this process.
+    Serve(serve::Serve),
+    /// List the city's services with address, process and state.
+    Ls,
+    /// Run orders through the city.
+    #[command(subcommand)]
+    Demo(Demo),
+    /// Make the generated documents anew, or check that they are.
+    Docs(docs::Docs),
+    /// Run the payment provider that stands in for a real one.
+    #[command(name = "card-network")]
+    CardNetwork(serve::CardNetwork),
+}
+
+#[derive(Debug, Subcommand)]
+enum Demo {
+    /// One order from sign-in to delivery, each step as it happens.
+    Order(demo::Order),
+    /// Many parallel posts under one key: one order, one charge.
+    DoubleTap(double_tap::DoubleTap),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub async fn run(self) -> Result<ExitCode> {
+        let out = Output { json: self.json };
+        match self.command {
+            Command::CardNetwork(network) => return network.run().await.map(|()| ExitCode::SUCCESS),
+            Command::Docs(docs) => return docs.run(out),
+            _ => {}
+        }
+        let data = DataFolder::open(&self.data)?;
+        match self.command {
+            Command::Up(up) => up.run(data, out).await?,
+            Command::Serve(serve) => serve.run(&data).await?,
+            Command::Ls => ls::run(&data, out).await?,
+            Command::Demo(Demo::Order(order)) => order.run(data, out).await?,
+            Command::Demo(Demo::DoubleTap(tap)) => return tap.run(data, out).await,
+            Command::CardNetwork(_) | Command::Docs(_) => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Says what went wrong, with its causes, on standard error.
+pub fn complain(error: &anyhow::Error) {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  because: {cause}"));
+    }
+    drop(writeln!(std::io::stderr(), "{text}"));
+}

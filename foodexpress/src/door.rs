@@ -1,0 +1,96 @@
+//! The gateway as this binary starts it: its settings, its route table, and the sessions that ended.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use gateway::{Gateway, Options, Rate, Revocations, Settings};
+use kernel::clock::Clock;
+use kernel::config::{self, Sources};
+use kernel::events::{Event as _, Follower, Received};
+use kernel::http::Signer;
+use kernel::registry::Directory;
+use kernel::task::Tasks;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::city::GATEWAY;
+use crate::services;
+
+/// Figures of the gateway that a city may change.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoorSettings {
+    /// Requests per second of one address, before anybody has signed in.
+    pub per_address: u32,
+    /// Requests per second of one signed-in caller.
+    pub per_caller: u32,
+    /// Requests under way at once; more are shed with 503.
+    pub max_in_flight: usize,
+    /// Origins of other sites that may call from a browser.
+    pub cors_origins: Vec<String>,
+    /// Milliseconds from unready to closed when stopping, so that balancers notice.
+    pub unready_ms: u64,
+}
+
+impl Default for DoorSettings {
+    fn default() -> Self {
+        Self { per_address: 200, per_caller: 100, max_in_flight: 1024, cors_origins: Vec::new(), unready_ms: 0 }
+    }
+}
+
+/// An open gateway.
+pub struct Door {
+    tasks: Tasks,
+}
+
+impl Door {
+    /// Closes it: no new connections, running requests end.
+    pub async fn stop(self) {
+        self.tasks.drain(Duration::from_secs(20)).await;
+    }
+}
+
+/// Opens the gateway on `listener`.
+pub async fn open(listener: TcpListener, directory: Directory, signer: Signer, sources: &Sources) -> Result<Door> {
+    let figures: DoorSettings = config::load(GATEWAY, sources)?;
+    let issuer: auth::Settings = config::load("auth", sources)?;
+    let clock = Clock::system();
+    let mut settings = Settings { issuer: issuer.issuer, unready: Duration::from_millis(figures.unready_ms), ..Settings::default() };
+    settings.per_address = Rate::per_second("address", figures.per_address);
+    settings.tiers.free = Rate { requests: figures.per_caller, ..settings.tiers.free };
+    settings.max_in_flight = figures.max_in_flight;
+    settings.cors.origins = figures.cors_origins;
+    let revocations = Revocations::default();
+    let follower = Follower::new(GATEWAY, directory.clone(), signer.clone(), clock.clone());
+    let gateway = Gateway::new(Options {
+        routes: services::public_routes(),
+        directory,
+        signer,
+        revocations: revocations.clone(),
+        registry: prometheus_client::registry::Registry::default(),
+        clock,
+        settings,
+    });
+    let tasks = Tasks::new();
+    let stop = tasks.stopping();
+    tasks.spawn("gateway", async move { gateway.serve(listener, stop).await });
+    let stop = tasks.stopping();
+    tasks.spawn("revocations", async move {
+        follower.every::<contracts::auth::SessionRevoked>(|event| note(&revocations, event), stop).await;
+    });
+    Ok(Door { tasks })
+}
+
+/// A token outlives its session by at most its own life; after that nobody has to remember.
+const LONGEST_TOKEN: Duration = Duration::from_secs(15 * 60);
+
+fn note(revocations: &Revocations, envelope: &kernel::events::Envelope) {
+    match Received::<contracts::auth::SessionRevoked>::open(envelope) {
+        Ok(received) => revocations.revoke_session(received.session_id, received.at.plus(LONGEST_TOKEN)),
+        Err(error) => {
+            let kind = contracts::auth::SessionRevoked::DEF.name;
+            tracing::error!(%error, kind, "an event does not read");
+        }
+    }
+}

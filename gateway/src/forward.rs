@@ -1,0 +1,256 @@
+//! From here to an instance and back: tries, second tries, deadlines, streams and tunnels.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use kernel::clock::Clock;
+use kernel::http::body::{BodyError, GuardedBody};
+use kernel::http::problem::Problem;
+use kernel::http::server::{Limits, read_body};
+use kernel::manifest::Repeat;
+use kernel::resilience::{RetryBudget, backoff};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::door::Refusal;
+use crate::headers::{strip_hop, wants_websocket};
+use crate::outbound::{Fault, Outbound, Pool};
+use crate::table::Route;
+use crate::upstream::Instance;
+
+const TRIES: u32 = 3;
+/// A body up to this is kept for a second try.
+const KEEP: u64 = 64 * 1024;
+const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE_MOST: Duration = Duration::from_millis(250);
+const IDEMPOTENCY_KEYS: [HeaderName; 2] =
+    [HeaderName::from_static("idempotency-key"), HeaderName::from_static("x-idempotency-key")];
+
+/// Carries requests to instances.
+pub(crate) struct Forwarder {
+    pub(crate) pool: Pool,
+    pub(crate) budget: RetryBudget,
+    pub(crate) clock: Clock,
+    pub(crate) deadline: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) tunnels: TaskTracker,
+    pub(crate) closing: CancellationToken,
+}
+
+/// A request that may be sent more than once.
+struct Letter {
+    method: Method,
+    target: http::uri::PathAndQuery,
+    headers: HeaderMap,
+    body: Content,
+    tunnel: Option<(OnUpgrade, HeaderValue)>,
+}
+
+enum Content {
+    Kept(Bytes),
+    Once(Option<(GuardedBody<Incoming>, Arc<Fault>)>),
+}
+
+/// What one try came to.
+enum Try {
+    Done(Response<Incoming>),
+    Again(Failure),
+    Over(Refusal),
+}
+
+enum Failure {
+    Answer(Response<Incoming>),
+    Unreachable,
+}
+
+impl Forwarder {
+    /// Sends a request, whose headers are ready, to an instance of the route's service.
+    pub(crate) async fn forward(&self, route: &Route, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let mut letter = self.letter(route, request).await?;
+        let until = Instant::now() + self.deadline;
+        self.budget.earn();
+        let mut avoid = None;
+        for attempt in 1.. {
+            let now = self.clock.now();
+            let instance = route.upstream.pick(now, avoid).ok_or_else(no_instance)?;
+            let failure = match self.attempt(route, &mut letter, &instance, until).await {
+                Try::Done(response) => return Ok(self.answer(response, letter.tunnel)),
+                Try::Over(refusal) => return Err(refusal),
+                Try::Again(failure) => failure,
+            };
+            let pause = backoff(attempt, PAUSE, PAUSE_MOST);
+            let worth_it = attempt < TRIES && letter.repeatable() && Instant::now() + pause < until;
+            if !worth_it || !self.budget.spend() {
+                return match failure {
+                    Failure::Answer(response) => Ok(self.answer(response, None)),
+                    Failure::Unreachable => Err(unreachable_service()),
+                };
+            }
+            avoid = Some(instance.address);
+            tokio::time::sleep(pause).await;
+        }
+        Err(unreachable_service())
+    }
+
+    async fn letter(&self, route: &Route, mut request: Request<Incoming>) -> Result<Letter, Refusal> {
+        let tunnel = (request.version() == Version::HTTP_11 && wants_websocket(request.headers()))
+            .then(|| (hyper::upgrade::on(&mut request), request.headers().get(UPGRADE).cloned()))
+            .and_then(|(upgrade, protocol)| Some((upgrade, protocol?)));
+        let (mut parts, body) = request.into_parts();
+        strip_hop(&mut parts.headers);
+        if let Some((_, protocol)) = &tunnel {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(UPGRADE, protocol.clone());
+        }
+        if !parts.headers.contains_key(HOST)
+            && let Some(host) = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
+        {
+            parts.headers.insert(HOST, host);
+        }
+        let keyed = route.repeat == Repeat::Keyed && IDEMPOTENCY_KEYS.iter().any(|key| parts.headers.contains_key(key));
+        let short = body.size_hint().upper().is_some_and(|upper| upper <= KEEP);
+        let body = if body.is_end_stream() && (keyed || is_safe(&parts.method)) {
+            Content::Kept(Bytes::new())
+        } else if keyed && short {
+            Content::Kept(read_body(body, &self.limits).await.map_err(refused_body)?)
+        } else {
+            let guarded = GuardedBody::new(body, &self.limits).map_err(refused_body)?;
+            Content::Once(Some((guarded, Arc::default())))
+        };
+        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+        Ok(Letter { method: parts.method, target, headers: parts.headers, body, tunnel })
+    }
+
+    async fn attempt(&self, route: &Route, letter: &mut Letter, instance: &Arc<Instance>, until: Instant) -> Try {
+        let permit = match route.upstream.breaker.permit() {
+            Ok(permit) => permit,
+            Err(open) => {
+                let problem =
+                    Problem::new(503, "circuit_open", "the service behind this route is not well; it gets a rest");
+                return Try::Over(Box::new(problem.retry_after(open.retry_after)));
+            }
+        };
+        let Some((request, fault)) = letter.request(instance) else { return Try::Over(unreachable_service()) };
+        let _flight = instance.begin();
+        match timeout_at(until, self.pool.request(request)).await {
+            Err(_) => {
+                permit.failure();
+                instance.failed(false, self.clock.now());
+                Try::Over(Box::new(Problem::new(504, "timeout", "the service did not answer in time")))
+            }
+            Ok(Ok(response)) if response.status().is_server_error() => {
+                permit.failure();
+                instance.failed(false, self.clock.now());
+                match response.status() {
+                    StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                        Try::Again(Failure::Answer(response))
+                    }
+                    _ => Try::Done(response),
+                }
+            }
+            Ok(Ok(response)) => {
+                permit.success();
+                instance.succeeded();
+                Try::Done(response)
+            }
+            Ok(Err(error)) => {
+                // A body that failed on the client's side says nothing about the service.
+                if let Some(fault) = fault.and_then(|fault| fault.get()) {
+                    return Try::Over(refused_body(fault));
+                }
+                tracing::debug!(%error, instance = %instance.address, "try failed");
+                let dead = error.is_connect();
+                instance.failed(dead, self.clock.now());
+                // One dead instance among several is left alone; that is no reason to rest the whole service.
+                if dead && route.upstream.instances().len() > 1 {
+                    drop(permit)
+                } else {
+                    permit.failure()
+                }
+                Try::Again(Failure::Unreachable)
+            }
+        }
+    }
+
+    fn answer(&self, mut response: Response<Incoming>, tunnel: Option<(OnUpgrade, HeaderValue)>) -> Response<Body> {
+        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let inner = switching.then(|| hyper::upgrade::on(&mut response));
+        let (mut parts, body) = response.into_parts();
+        strip_hop(&mut parts.headers);
+        match (tunnel, inner) {
+            (Some((outer, protocol)), Some(inner)) => {
+                parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                parts.headers.insert(UPGRADE, protocol);
+                self.tunnels.spawn(tunnel_between(outer, inner, self.closing.clone()));
+                Response::from_parts(parts, Body::empty())
+            }
+            (None, Some(_)) => {
+                // Nobody asked for another protocol: this answer cannot be passed on.
+                let mut refused = Response::new(Body::empty());
+                *refused.status_mut() = StatusCode::BAD_GATEWAY;
+                refused
+            }
+            _ => Response::from_parts(parts, Body::new(body)),
+        }
+    }
+}
+
+async fn tunnel_between(outer: OnUpgrade, inner: OnUpgrade, closing: CancellationToken) {
+    let (Ok(outer), Ok(inner)) = tokio::join!(outer, inner) else { return };
+    let (mut outer, mut inner) = (TokioIo::new(outer), TokioIo::new(inner));
+    tokio::select! {
+        // How it ends is the affair of its two ends.
+        _ = tokio::io::copy_bidirectional(&mut outer, &mut inner) => {}
+        () = closing.cancelled() => {}
+    }
+}
+
+impl Letter {
+    const fn repeatable(&self) -> bool {
+        matches!(self.body, Content::Kept(_))
+    }
+
+    fn request(&mut self, instance: &Instance) -> Option<(Request<Outbound>, Option<Arc<Fault>>)> {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some(instance.authority.clone());
+        uri.path_and_query = Some(self.target.clone());
+        let (body, fault, headers) = match &mut self.body {
+            Content::Kept(bytes) => (Outbound::Kept(bytes.clone()), None, self.headers.clone()),
+            Content::Once(body) => {
+                let (body, fault) = body.take()?;
+                (Outbound::Once(body, Arc::clone(&fault)), Some(fault), std::mem::take(&mut self.headers))
+            }
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(uri).ok()?;
+        *request.headers_mut() = headers;
+        Some((request, fault))
+    }
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn refused_body(error: BodyError) -> Refusal {
+    Box::new(Problem::from(error).header(CONNECTION, HeaderValue::from_static("close")))
+}
+
+fn no_instance() -> Refusal {
+    let problem = Problem::new(503, "no_instance", "nobody serves this route at the moment");
+    Box::new(problem.retry_after(Duration::from_secs(1)))
+}
+
+fn unreachable_service() -> Refusal {
+    Box::new(Problem::new(502, "bad_gateway", "the service could not be reached or broke off"))
+}

@@ -1,0 +1,190 @@
+//! How much one caller may ask: token buckets by address and by principal, and the headers that say so.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
+use http::{HeaderName, HeaderValue};
+use kernel::http::problem::Problem;
+use uuid::Uuid;
+
+use crate::door::Refusal;
+
+/// The header that says how much is left.
+pub(crate) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// The header that says how much there is.
+pub(crate) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// A number of requests per time; unused ones may be made at once.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    /// Its name, as the limit headers show it.
+    pub name: &'static str,
+    /// How many.
+    pub requests: u32,
+    /// In which time.
+    pub per: Duration,
+    /// How long a request may be held back instead of refused.
+    pub wait: Duration,
+}
+
+impl Rate {
+    /// So many requests a second, refused at once above that.
+    pub const fn per_second(name: &'static str, requests: u32) -> Self {
+        Self { name, requests, per: Duration::from_secs(1), wait: Duration::ZERO }
+    }
+}
+
+/// Rates by the tier that a token names.
+#[derive(Clone, Debug)]
+pub struct Tiers {
+    /// The tier of everybody else.
+    pub free: Rate,
+    /// Tier `premium`.
+    pub premium: Rate,
+    /// Tier `enterprise`.
+    pub enterprise: Rate,
+}
+
+impl Default for Tiers {
+    fn default() -> Self {
+        Self {
+            free: Rate::per_second("free", 100),
+            premium: Rate::per_second("premium", 500),
+            enterprise: Rate::per_second("enterprise", 2000),
+        }
+    }
+}
+
+/// The tier of a principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    Free,
+    Premium,
+    Enterprise,
+}
+
+impl Tier {
+    pub(crate) fn named(name: Option<&str>) -> Self {
+        match name {
+            Some("premium") => Self::Premium,
+            Some("enterprise") => Self::Enterprise,
+            _ => Self::Free,
+        }
+    }
+}
+
+/// What the limit headers show.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) policy: HeaderValue,
+    pub(crate) left: HeaderValue,
+}
+
+type Keyed<K> = RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>;
+
+struct Buckets<K: Hash + Eq + Clone> {
+    limiter: Keyed<K>,
+    rate: Rate,
+    policy: HeaderValue,
+}
+
+impl<K: Hash + Eq + Clone> Buckets<K> {
+    fn new(rate: &Rate) -> Self {
+        let burst = NonZeroU32::new(rate.requests).unwrap_or(NonZeroU32::MIN);
+        let each = (rate.per / burst.get()).max(Duration::from_nanos(1));
+        let quota = Quota::with_period(each).expect("longer than nothing").allow_burst(burst);
+        let policy = format!("\"{}\";q={burst};w={}", rate.name, rate.per.as_secs().max(1));
+        Self {
+            limiter: RateLimiter::keyed(quota).with_middleware(),
+            rate: rate.clone(),
+            policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("")),
+        }
+    }
+
+    fn try_take(&self, key: &K) -> Result<Shown, Duration> {
+        match self.limiter.check_key(key) {
+            Ok(state) => Ok(self.shown(state.remaining_burst_capacity(), self.rate.per)),
+            Err(not_until) => Err(not_until.wait_time_from(self.limiter.clock().now())),
+        }
+    }
+
+    fn shown(&self, left: u32, until: Duration) -> Shown {
+        let seconds = until.as_secs() + u64::from(until.subsec_nanos() > 0);
+        let left = format!("\"{}\";r={left};t={seconds}", self.rate.name);
+        let left = HeaderValue::try_from(left).unwrap_or(HeaderValue::from_static(""));
+        Shown { policy: self.policy.clone(), left }
+    }
+
+    async fn take(&self, key: &K) -> Result<Shown, Refusal> {
+        let wait = match self.try_take(key) {
+            Ok(shown) => return Ok(shown),
+            Err(wait) => wait,
+        };
+        if wait <= self.rate.wait {
+            tokio::time::sleep(wait).await;
+            if let Ok(shown) = self.try_take(key) {
+                return Ok(shown);
+            }
+        }
+        let shown = self.shown(0, wait);
+        let problem = Problem::new(429, "rate_limited", "too many requests; come back a little later")
+            .retry_after(wait)
+            .header(RATE_LIMIT, shown.left)
+            .header(RATE_LIMIT_POLICY, shown.policy);
+        Err(Box::new(problem))
+    }
+}
+
+/// All buckets of this gateway.
+pub(crate) struct Limiters {
+    addresses: Buckets<IpAddr>,
+    free: Buckets<Uuid>,
+    premium: Buckets<Uuid>,
+    enterprise: Buckets<Uuid>,
+}
+
+impl Limiters {
+    pub(crate) fn new(per_address: &Rate, tiers: &Tiers) -> Self {
+        Self {
+            addresses: Buckets::new(per_address),
+            free: Buckets::new(&tiers.free),
+            premium: Buckets::new(&tiers.premium),
+            enterprise: Buckets::new(&tiers.enterprise),
+        }
+    }
+
+    pub(crate) async fn take_for_address(&self, address: IpAddr) -> Result<Shown, Refusal> {
+        self.addresses.take(&network(address)).await
+    }
+
+    pub(crate) async fn take_for(&self, user: Uuid, tier: Tier) -> Result<Shown, Refusal> {
+        let buckets = match tier {
+            Tier::Free => &self.free,
+            Tier::Premium => &self.premium,
+            Tier::Enterprise => &self.enterprise,
+        };
+        buckets.take(&user).await
+    }
+
+    /// Drops buckets that are full again: they say nothing.
+    pub(crate) fn forget(&self) {
+        self.addresses.limiter.retain_recent();
+        for buckets in [&self.free, &self.premium, &self.enterprise] {
+            buckets.limiter.retain_recent();
+        }
+    }
+}
+
+/// One household gets a whole /64 of IPv6: limiting its single addresses would limit nothing.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & (u128::MAX << 64)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}

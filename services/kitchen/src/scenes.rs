@@ -1,0 +1,5 @@
+//! Scenes with a real database: events and handlers as the kernel runs them, each in a unit of its own.
+
+mod city;
+mod stock;
+mod tickets;

@@ -18,8 +18,9 @@ use super::{Envelope, Reaction};
 use crate::registry::Directory;
 use crate::store::{Store, WriteError};
 
-/// The most events that are merged into one unit.
+/// The most events that are merged into one unit, and the bytes of payload after which no more are.
 const MERGE: usize = 512;
+const MERGE_BYTES: usize = 4 << 20;
 /// Positions that the filter left out are written down with the next event, or after this many.
 const SKIP: i64 = 256;
 /// Between attempts to connect.
@@ -207,16 +208,17 @@ impl<'a> Session<'a> {
         let mut next = Some(first);
         // Trouble behind good stretches waits until those are in.
         let mut trouble = None;
-        let (mut upto, mut head) = (self.reached, 0);
+        let (mut upto, mut head, mut bytes) = (self.reached, 0, 0);
         while let Some(stretch) = next.take() {
             match self.check(stretch, upto).await {
                 Ok(stretch) => {
                     (upto, head) = (stretch.upto, stretch.head);
+                    bytes += stretch.events.iter().map(|event| event.data.get().len()).sum::<usize>();
                     events.extend(stretch.events);
                 }
                 Err(ended) => trouble = Some(ended),
             }
-            if trouble.is_none() && events.len() < MERGE {
+            if trouble.is_none() && events.len() < MERGE && bytes < MERGE_BYTES {
                 next = feed.received();
             }
         }

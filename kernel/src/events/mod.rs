@@ -40,7 +40,7 @@ pub use reaction::{Fault, Reaction};
 pub(crate) use rebuild::rebuild;
 pub use replay::{adopt_epoch, replay};
 pub(crate) use replay::tail;
-pub(crate) use source::{Verify, outbox_service};
+pub(crate) use source::outbox_service;
 pub(crate) use relay::RELAY;
 
 /// What is known about an event type without looking at an instance.

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::events::wire::proto;
-use crate::events::{self, BusHealth, Consumer, Envelope, Link, Patience, Reaction};
+use crate::events::{self, BusHealth, Consumer, Envelope, Link, Patience, Reaction, relay};
 use crate::registry::Directory;
 use crate::store::{Migration, Options, Store};
 
@@ -66,6 +66,9 @@ impl Station {
             let served = axum::serve(listener, routes.into_axum_router()).with_graceful_shutdown(drained).await;
             served.expect("a server on an open port does not fail");
         });
+        // One writer's outbox numbers are positions already; elsewhere the relay gives them.
+        let owner = format!("{name}-{}-{}", std::process::id(), crate::ids::fresh().simple());
+        tasks.spawn(relay::run(store.clone(), owner, stop.clone()));
         Ok(Self { name, store, address, health: BusHealth::default(), stop, tasks })
     }
 

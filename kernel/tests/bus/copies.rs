@@ -1,5 +1,6 @@
 //! Copies of what others own: the newest version wins in any order, a rebuild gives the same rows, a purge keeps enough.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kernel::events::{
@@ -73,7 +74,9 @@ fn any_order_and_any_repetition_of_a_log_end_alike() {
         let log = runtime.block_on(recorded(&city));
         let (straight, blind) = runtime.block_on(ends(&city, "straight", &log));
         let mut differing = 0;
-        let cases = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+        // Where every case makes a schema over the network, fewer do.
+        let count = if city.on_postgres() { 20 } else { 300 };
+        let cases = ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() };
         let mut runner = proptest::test_runner::TestRunner::new(cases);
         let differing = std::cell::RefCell::new(&mut differing);
         let outcome = runner.run(&any::<u64>(), |seed| {
@@ -85,7 +88,7 @@ fn any_order_and_any_repetition_of_a_log_end_alike() {
         });
         outcome.unwrap();
         let caught = **differing.borrow();
-        assert!(caught > 150, "the check must see a table that ignores versions; it saw {caught} of 200");
+        assert!(caught > count / 2, "the check must see a table that ignores versions; it saw {caught} of {count}");
     }
 }
 
@@ -139,18 +142,21 @@ async fn a_rebuild_is_row_identical_while_events_keep_coming() {
         let read = gamma.rebuild(&city.directory, &reactions(), "alpha").await.unwrap();
         assert_eq!(read, 401);
         assert_eq!(bus::copies(&gamma.store).await.unwrap(), before, "row-identical when nothing moves");
+        // Each thing changes once: what a swap loses no later event brings back.
+        let writing = AtomicBool::new(true);
         let writer = async {
-            for turn in 0..200 {
-                changed(&alpha.store, all[1 + turn % 10], &format!("later {turn}")).await;
+            for thing in things(300) {
+                changed(&alpha.store, thing, "later").await;
             }
+            writing.store(false, Ordering::SeqCst);
         };
         let rebuilds = async {
-            for _ in 0..5 {
+            while writing.load(Ordering::SeqCst) {
                 gamma.rebuild(&city.directory, &reactions(), "alpha").await.unwrap();
             }
         };
         tokio::join!(writer, rebuilds);
-        until("all came", async || bus::received(&gamma.store, "alpha").await.unwrap().len() == 601).await;
+        until("all came", async || bus::received(&gamma.store, "alpha").await.unwrap().len() == 701).await;
         let live = bus::copies(&gamma.store).await.unwrap();
         let fresh = city.store("fresh").await;
         let log = station::log(&city.directory, "alpha", 0).await.unwrap();

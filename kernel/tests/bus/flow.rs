@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kernel::events::{Flow, adopt_epoch, replay};
+use kernel::events::{Flow, adopt_epoch, parked_count, replay};
 use kernel::ids;
 use kernel::telemetry::Trace;
 use kernel::testing::{bus, station};
@@ -114,6 +114,26 @@ async fn restarts_of_publisher_and_consumer_lose_and_double_nothing() {
         check(&alpha.store, "alpha", &beta.store, &[CHANGED]).await;
         beta.stop().await;
         alpha.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_of_one_consumer_do_not_get_in_each_others_way() {
+    for city in City::on_each_engine() {
+        let (alpha, mut beta) = (city.start("alpha", "alpha").await, city.start("beta", "beta").await);
+        beta.hear(&city.directory, vec![copying()], 3);
+        let mut twin = city.start("beta", "beta").await;
+        twin.hear(&city.directory, vec![copying()], 3);
+        for thing in things(300) {
+            changed(&alpha.store, thing, "").await;
+        }
+        until("all came", async || count_effects(&beta.store).await >= 300).await;
+        check(&alpha.store, "alpha", &beta.store, &[CHANGED]).await;
+        assert_eq!(count_effects(&beta.store).await, 300);
+        assert!(parked_count(&beta.store.read()).await.unwrap().is_empty(), "nobody parks because of the other");
+        for station in [twin, beta, alpha] {
+            station.stop().await;
+        }
     }
 }
 

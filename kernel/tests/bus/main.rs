@@ -83,6 +83,10 @@ impl City {
         engine(self.folder.path(), self.postgres.as_deref(), database)
     }
 
+    pub(crate) fn on_postgres(&self) -> bool {
+        self.postgres.is_some()
+    }
+
     pub(crate) fn options(&self, database: &str) -> Options {
         options(self.engine(database), self.clock.clone())
     }

@@ -319,7 +319,7 @@ mod tests {
         // 256 sequences of 600 moves: 153,600 operations, each compared with the model.
         #[test]
         fn random_moves_do_what_a_bank_would_and_never_take_money_twice(picks in prop::collection::vec(0..MOVES.len(), 600)) {
-            let (mut state, mut bank) = (AttemptState::Created, Bank::default());
+            let (mut state, mut bank) = (Created, Bank::default());
             for pick in picks {
                 let step = MOVES[pick];
                 let next = state.after(step);
@@ -331,7 +331,7 @@ mod tests {
                 }
                 prop_assert!(bank.captures + bank.voids <= 1);
                 if state.after(Move::Silent).is_err() && MOVES.iter().all(|m| state.after(*m).is_err()) {
-                    (state, bank) = (AttemptState::Created, Bank::default());
+                    (state, bank) = (Created, Bank::default());
                 }
             }
         }
@@ -344,7 +344,7 @@ mod tests {
             ];
             let state = AttemptState::ALL[at];
             let path = state.moves(&findings[what]).into_iter().try_fold(state, AttemptState::after);
-            if state.is_over() || state == AttemptState::Captured {
+            if state.is_over() || state == Captured {
                 prop_assert!(path.is_err() || path == Ok(state));
             }
             if what == 7 {
@@ -357,10 +357,10 @@ mod tests {
     fn an_end_outweighs_an_acceptance() {
         let both = Heard { ended: true, accepted: true };
         let accepted = Heard { ended: false, accepted: true };
-        assert_eq!(AttemptState::Authorized.wanted(both), Some(Operation::Void));
-        assert_eq!(AttemptState::Authorized.wanted(accepted), Some(Operation::Capture));
-        assert_eq!(AttemptState::Authorized.wanted(Heard::default()), None);
-        assert_eq!(AttemptState::Capturing.wanted(both), None);
+        assert_eq!(Authorized.wanted(both), Some(Operation::Void));
+        assert_eq!(Authorized.wanted(accepted), Some(Operation::Capture));
+        assert_eq!(Authorized.wanted(Heard::default()), None);
+        assert_eq!(Capturing.wanted(both), None);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use contracts::payments::PaymentStatus;
 use contracts::permissions::{ADMIN, LEDGER_READ, PAYMENT_MAKE, PAYMENT_REFUND, SUPPORT};
 use kernel::clock::Timestamp;
-use kernel::http::{Accepted, Body, Caller, Created, Done, Fail, Json, Page, Path, Problem, Query, Request, Routes, Whole};
+use kernel::http::{
+    Accepted, Body, Caller, Created, Done, Fail, Json, Page, Path, Problem, Query, Request, Routes, Whole,
+};
 use kernel::manifest::Access;
 use kernel::store::{Db, StoreError, Tx};
 use uuid::Uuid;
@@ -13,7 +15,7 @@ use uuid::Uuid;
 use crate::Payments;
 use crate::attempt::{AttemptState, Heard};
 use crate::ledger::Account;
-use crate::reconcile::{self, Comparison, CompareError};
+use crate::reconcile::{self, CompareError, Comparison};
 use crate::refund::{MessageRefusal, PaymentRefusal};
 use crate::refunding::{self, Wish};
 use crate::steps::{self, Case, PayWith};
@@ -28,14 +30,40 @@ pub(crate) fn routes() -> Routes<Payments> {
     let provider = Access::Anyone("the provider signs its body");
     let once = "deduplicated by the provider's event id";
     Routes::new()
-        .post("/api/v1/payments", Access::May(PAYMENT_MAKE), "Try another card for an order whose payment failed", pay_again)
+        .post(
+            "/api/v1/payments",
+            Access::May(PAYMENT_MAKE),
+            "Try another card for an order whose payment failed",
+            pay_again,
+        )
         .get("/api/v1/payments", Access::SignedIn, "List payments, newest first", list_payments)
         .get("/api/v1/payments/{id}", Access::SignedIn, "Show one payment with its attempts and refunds", show_payment)
-        .post("/api/v1/payments/{id}/refunds", Access::May(PAYMENT_REFUND), "Give all or part of a payment back", refund_payment)
-        .get("/api/v1/payments/{id}/ledger", Access::May(LEDGER_READ), "Show what was booked for one payment", show_payment_ledger)
+        .post(
+            "/api/v1/payments/{id}/refunds",
+            Access::May(PAYMENT_REFUND),
+            "Give all or part of a payment back",
+            refund_payment,
+        )
+        .get(
+            "/api/v1/payments/{id}/ledger",
+            Access::May(LEDGER_READ),
+            "Show what was booked for one payment",
+            show_payment_ledger,
+        )
         .get("/api/v1/ledger/summary", Access::May(LEDGER_READ), "Sum up the books", show_ledger_summary)
-        .get("/api/v1/ledger/differences", Access::May(LEDGER_READ), "Compare the books with the provider's", compare_books)
-        .protocol("/api/v1/provider-events", provider, once, "Take a message of the payment provider", take_provider_event)
+        .get(
+            "/api/v1/ledger/differences",
+            Access::May(LEDGER_READ),
+            "Compare the books with the provider's",
+            compare_books,
+        )
+        .protocol(
+            "/api/v1/provider-events",
+            provider,
+            once,
+            "Take a message of the payment provider",
+            take_provider_event,
+        )
 }
 
 fn viewer(caller: &Caller) -> Viewer {
@@ -54,7 +82,12 @@ fn visible(caller: &Caller, payment: Option<PaymentRow>) -> Result<PaymentRow, F
     seen.ok_or_else(Fail::not_found)
 }
 
-async fn pay_again(tx: Tx, state: Arc<Payments>, caller: Caller, body: Body<NewPayment>) -> Result<Accepted<PaymentView>, Fail> {
+async fn pay_again(
+    tx: Tx,
+    state: Arc<Payments>,
+    caller: Caller,
+    body: Body<NewPayment>,
+) -> Result<Accepted<PaymentView>, Fail> {
     let Body(NewPayment { order_id, card }) = body;
     let payment = visible(&caller, store::payment_of_order(&tx, order_id).await?)?;
     if matches!(viewer(&caller), Viewer::Person(person, _) if person != payment.customer_id) {
@@ -79,7 +112,11 @@ pub(crate) fn may_try_again(case: &Case, now: Timestamp, max_attempts: i64) -> R
     if allowed { Ok(()) } else { Err(PaymentRefusal::TooLate) }
 }
 
-async fn list_payments(state: Arc<Payments>, caller: Caller, filter: Query<PaymentFilter>) -> Result<Json<Page<PaymentView>>, Fail> {
+async fn list_payments(
+    state: Arc<Payments>,
+    caller: Caller,
+    filter: Query<PaymentFilter>,
+) -> Result<Json<Page<PaymentView>>, Fail> {
     let Query(PaymentFilter { order_id, page_size, page_token }) = filter;
     let before = page_token.map(|token| read_token(&token)).transpose()?;
     let size = page_size.unwrap_or(20);
@@ -100,7 +137,11 @@ fn read_token(token: &str) -> Result<(Timestamp, Uuid), Fail> {
     Ok((Timestamp::from_micros(micros), id))
 }
 
-async fn show_payment(state: Arc<Payments>, caller: Caller, path: Path<PaymentPath>) -> Result<Json<PaymentDetail>, Fail> {
+async fn show_payment(
+    state: Arc<Payments>,
+    caller: Caller,
+    path: Path<PaymentPath>,
+) -> Result<Json<PaymentDetail>, Fail> {
     let db = state.store.read();
     let payment = visible(&caller, store::payment(&db, path.0.id).await?)?;
     Ok(Json(detail(&db, payment).await?))
@@ -138,7 +179,11 @@ async fn refund_payment(
     Ok(Created(format!("/api/v1/payments/{}", payment.id), refund.into()))
 }
 
-async fn show_payment_ledger(state: Arc<Payments>, caller: Caller, path: Path<PaymentPath>) -> Result<Json<PaymentLedger>, Fail> {
+async fn show_payment_ledger(
+    state: Arc<Payments>,
+    caller: Caller,
+    path: Path<PaymentPath>,
+) -> Result<Json<PaymentLedger>, Fail> {
     let db = state.store.read();
     let payment = visible(&caller, store::payment(&db, path.0.id).await?)?;
     let transfers = store::ledger::of_payment(&db, payment.id).await?;

@@ -232,8 +232,16 @@ mod tests {
     use super::*;
 
     const MOVES: [Move; 10] = [
-        Move::Send(Operation::Authorize), Move::Send(Operation::Capture), Move::Send(Operation::Void), Move::Held,
-        Move::Challenged, Move::Refused, Move::Taken, Move::Released, Move::Lapsed, Move::Silent,
+        Move::Send(Operation::Authorize),
+        Move::Send(Operation::Capture),
+        Move::Send(Operation::Void),
+        Move::Held,
+        Move::Challenged,
+        Move::Refused,
+        Move::Taken,
+        Move::Released,
+        Move::Lapsed,
+        Move::Silent,
     ];
 
     /// The rule's own words, written a second time and by name: from → to.

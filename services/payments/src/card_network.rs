@@ -7,7 +7,9 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::provider::{Asking, BookLine, BookPage, Call, Known, KnownRefund, Provider, Reply, Standing, Unreadable, What};
+use crate::provider::{
+    Asking, BookLine, BookPage, Call, Known, KnownRefund, Provider, Reply, Standing, Unreadable, What,
+};
 
 const PAGE: i64 = 1_000;
 
@@ -156,9 +158,13 @@ fn read_success(what: &What, body: &[u8]) -> Reply {
         (What::Authorize { .. }, "requires_action") => {
             Reply::RequiresAction(answer.id, answer.challenge_url.unwrap_or_default())
         }
-        (What::Capture { amount_minor, .. }, "succeeded") if answer.amount_minor == *amount_minor => Reply::Approved(answer.id),
+        (What::Capture { amount_minor, .. }, "succeeded") if answer.amount_minor == *amount_minor => {
+            Reply::Approved(answer.id)
+        }
         (What::Void { .. }, "succeeded") => Reply::Approved(answer.id),
-        (What::Refund { amount_minor, .. }, "succeeded") if answer.amount_minor == *amount_minor => Reply::Approved(answer.id),
+        (What::Refund { amount_minor, .. }, "succeeded") if answer.amount_minor == *amount_minor => {
+            Reply::Approved(answer.id)
+        }
         (What::Refund { .. }, "failed") => Reply::Declined(refusal),
         (_, other) => Reply::Unknown(format!("status {other} is not one that was asked for")),
     }
@@ -201,7 +207,11 @@ impl Authorization {
             "expired" => Standing::Expired,
             other => return Err(Unreadable(format!("unknown status {other}"))),
         };
-        let refund = |line: Line| KnownRefund { key: line.idempotency_key, succeeded: line.status == "succeeded", code: line.code };
+        let refund = |line: Line| KnownRefund {
+            key: line.idempotency_key,
+            succeeded: line.status == "succeeded",
+            code: line.code,
+        };
         Ok(Known {
             provider_id: self.id,
             standing,
@@ -257,15 +267,24 @@ mod tests {
     fn only_a_full_answer_counts_as_done_and_only_stated_refusals_as_final() {
         let done = json!({ "id": "cap_1", "status": "succeeded", "amount_minor": 5 });
         assert_eq!(capture(200, &done), Reply::Approved("cap_1".into()));
-        assert_eq!(capture(402, &json!({ "code": "authorization_expired" })), Reply::Final("authorization_expired".into()));
+        assert_eq!(
+            capture(402, &json!({ "code": "authorization_expired" })),
+            Reply::Final("authorization_expired".into())
+        );
         assert_eq!(capture(409, &json!({ "code": "already_voided" })), Reply::Final("already_voided".into()));
         let in_doubt = [
             (200, json!({ "id": "cap_1", "status": "succeeded", "amount_minor": 4 })),
             (200, json!({ "id": "cap_1" })),
             (200, json!({ "id": "cap_1", "status": "pending", "amount_minor": 5 })),
-            (301, json!({})), (401, json!({})), (404, json!({})), (408, json!({})), (429, json!({})),
+            (301, json!({})),
+            (401, json!({})),
+            (404, json!({})),
+            (408, json!({})),
+            (429, json!({})),
             (422, json!({ "code": "idempotency_key_reused" })),
-            (500, json!({ "code": "processing_error" })), (503, json!({})), (504, json!({})),
+            (500, json!({ "code": "processing_error" })),
+            (503, json!({})),
+            (504, json!({})),
         ];
         for (status, body) in in_doubt {
             assert!(matches!(capture(status, &body), Reply::Unknown(_)), "{status} {body}");
@@ -274,8 +293,16 @@ mod tests {
 
     #[test]
     fn a_decline_is_an_answer_of_the_bank_and_not_a_failure() {
-        let what = What::Authorize { reference: "r".into(), token: "t".into(), amount: kernel::money::Money::new(5, Currency::EUR) };
-        let body = json!({ "id": "auth_1", "status": "declined", "amount_minor": 5, "decline_code": "insufficient_funds" });
-        assert_eq!(read_answer(&what, StatusCode::OK, body.to_string().as_bytes()), Reply::Declined("insufficient_funds".into()));
+        let what = What::Authorize {
+            reference: "r".into(),
+            token: "t".into(),
+            amount: kernel::money::Money::new(5, Currency::EUR),
+        };
+        let body =
+            json!({ "id": "auth_1", "status": "declined", "amount_minor": 5, "decline_code": "insufficient_funds" });
+        assert_eq!(
+            read_answer(&what, StatusCode::OK, body.to_string().as_bytes()),
+            Reply::Declined("insufficient_funds".into())
+        );
     }
 }

@@ -24,7 +24,12 @@ enum Sight {
 /// Makes the call that an attempt waits for, or looks it up where that call may have been made before.
 ///
 /// `window` is how long the provider remembers our keys; after it nothing is sent again.
-pub(crate) async fn about_attempt(provider: &dyn Provider, a: &AttemptRow, now: Timestamp, window: Duration) -> Finding {
+pub(crate) async fn about_attempt(
+    provider: &dyn Provider,
+    a: &AttemptRow,
+    now: Timestamp,
+    window: Duration,
+) -> Finding {
     let call = call_of(a).filter(|_| now.since(a.keyed_at) < window);
     match &call {
         Some(call) if !a.state.is_unknown() => return from_reply(a, provider.call(call).await),
@@ -87,7 +92,9 @@ fn from_reply(a: &AttemptRow, reply: Reply) -> Finding {
 }
 
 fn look(a: &AttemptRow, books: &[Known]) -> Sight {
-    let is_ours = |k: &&Known| a.provider_id.as_ref().map_or_else(|| k.keys.contains(&a.authorize_key), |id| *id == k.provider_id);
+    let is_ours = |k: &&Known| {
+        a.provider_id.as_ref().map_or_else(|| k.keys.contains(&a.authorize_key), |id| *id == k.provider_id)
+    };
     let Some(known) = books.iter().find(is_ours) else {
         let gone = || Sight::Learnt(Finding::Silent("the provider's books have lost it".into()));
         return if is_hold(a) && a.provider_id.is_none() { Sight::NoEffect } else { gone() };
@@ -95,18 +102,20 @@ fn look(a: &AttemptRow, books: &[Known]) -> Sight {
     let code = || known.decline_code.clone().unwrap_or_else(|| "declined".into());
     let unexpected = || Sight::Learnt(Finding::Silent(format!("the provider has it as {:?}", known.standing)));
     let learnt = match a.state {
-        AttemptState::Authorizing | AttemptState::UnknownAuthorize | AttemptState::RequiresAction => match known.standing {
-            Standing::Authorized => Finding::Held(known.provider_id.clone()),
-            Standing::Declined => Finding::Refused(code()),
-            Standing::Voided => Finding::Refused(ABANDONED.into()),
-            Standing::Expired if is_hold(a) => Finding::Refused("authorization_expired".into()),
-            Standing::Expired => Finding::Lapsed,
-            Standing::RequiresAction if withdraws(a) => return Sight::NoEffect,
-            Standing::RequiresAction => {
-                Finding::Challenged(known.provider_id.clone(), known.challenge_url.clone().unwrap_or_default())
+        AttemptState::Authorizing | AttemptState::UnknownAuthorize | AttemptState::RequiresAction => {
+            match known.standing {
+                Standing::Authorized => Finding::Held(known.provider_id.clone()),
+                Standing::Declined => Finding::Refused(code()),
+                Standing::Voided => Finding::Refused(ABANDONED.into()),
+                Standing::Expired if is_hold(a) => Finding::Refused("authorization_expired".into()),
+                Standing::Expired => Finding::Lapsed,
+                Standing::RequiresAction if withdraws(a) => return Sight::NoEffect,
+                Standing::RequiresAction => {
+                    Finding::Challenged(known.provider_id.clone(), known.challenge_url.clone().unwrap_or_default())
+                }
+                Standing::Captured => return unexpected(),
             }
-            Standing::Captured => return unexpected(),
-        },
+        }
         AttemptState::Capturing | AttemptState::UnknownCapture => match known.standing {
             Standing::Captured if known.captured_minor == a.amount_minor => Finding::Taken,
             Standing::Authorized => return Sight::NoEffect,
@@ -126,7 +135,12 @@ fn look(a: &AttemptRow, books: &[Known]) -> Sight {
 }
 
 /// Makes the call that a refund waits for, or looks it up where that call may have been made before.
-pub(crate) async fn about_refund(provider: &dyn Provider, r: &RefundRow, now: Timestamp, window: Duration) -> RefundFinding {
+pub(crate) async fn about_refund(
+    provider: &dyn Provider,
+    r: &RefundRow,
+    now: Timestamp,
+    window: Duration,
+) -> RefundFinding {
     let what = What::Refund { provider_id: r.provider_id.clone(), amount_minor: r.amount_minor };
     let call = Some(Call { key: r.key.clone(), what }).filter(|_| now.since(r.keyed_at) < window);
     if let (Some(call), RefundState::Pending) = (&call, r.state) {

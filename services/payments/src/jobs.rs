@@ -116,7 +116,10 @@ async fn recover(state: &Payments) -> Result<(), WriteError<StoreError>> {
     let first = || async {
         let doubted = doubt().await?;
         if doubted > 0 {
-            tracing::info!(count = doubted, "calls were under way when the service stopped; the provider's books are asked");
+            tracing::info!(
+                count = doubted,
+                "calls were under way when the service stopped; the provider's books are asked"
+            );
         }
         Ok(())
     };
@@ -241,7 +244,9 @@ pub(crate) async fn look_again(tx: Tx, _: Arc<Payments>, _: DueTimer) -> Result<
 /// No further card is tried for an order whose last one was refused; one that is being tried decides by itself.
 pub(crate) async fn retry_window_over(tx: Tx, _: Arc<Payments>, due: DueTimer) -> Result<(), Fault> {
     let Some(payment) = store::payment(&tx, due.entity).await? else { return Ok(()) };
-    let Some(mut case) = Case::of(&tx, payment.org_id, payment.order_id, Heard::default()).await? else { return Ok(()) };
+    let Some(mut case) = Case::of(&tx, payment.org_id, payment.order_id, Heard::default()).await? else {
+        return Ok(());
+    };
     let telling = steps::give_up(&tx, &mut case).await?;
     if telling.is_some() {
         case.finish(&tx, telling).await?;

@@ -108,8 +108,16 @@ mod tests {
     }
 
     const MOVES: [Move; 10] = [
-        Move::Send(Operation::Authorize), Move::Send(Operation::Capture), Move::Send(Operation::Void), Move::Held,
-        Move::Challenged, Move::Refused, Move::Taken, Move::Released, Move::Lapsed, Move::Silent,
+        Move::Send(Operation::Authorize),
+        Move::Send(Operation::Capture),
+        Move::Send(Operation::Void),
+        Move::Held,
+        Move::Challenged,
+        Move::Refused,
+        Move::Taken,
+        Move::Released,
+        Move::Lapsed,
+        Move::Silent,
     ];
 
     proptest! {

@@ -108,7 +108,13 @@ impl Payments {
         Ok(Self::with(kit.store, &kit.metrics, settings, Arc::new(network), webhook_secret))
     }
 
-    fn with(store: Store, metrics: &Metrics, settings: Settings, provider: Arc<dyn Provider>, webhook_secret: Pair) -> Self {
+    fn with(
+        store: Store,
+        metrics: &Metrics,
+        settings: Settings,
+        provider: Arc<dyn Provider>,
+        webhook_secret: Pair,
+    ) -> Self {
         let about = "Payments by what became of them";
         let requests = metrics.counter("payment_requests_total", about, ["status", "method"]);
         let about = "Time from asking the provider to its outcome being stored";

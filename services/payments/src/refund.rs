@@ -80,7 +80,9 @@ mod tests {
     #[test]
     fn an_ended_refund_stays_as_it_ended() {
         let findings = [
-            RefundFinding::Done, RefundFinding::Refused("x".into()), RefundFinding::Silent("x".into()),
+            RefundFinding::Done,
+            RefundFinding::Refused("x".into()),
+            RefundFinding::Silent("x".into()),
             RefundFinding::NothingNew("x".into()),
         ];
         for state in RefundState::ALL {

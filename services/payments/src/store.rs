@@ -182,8 +182,20 @@ pub(crate) async fn save_payment(tx: &Tx, before: i64, p: &PaymentRow) -> Result
         "UPDATE payments SET version = $4, status = $5, captured_minor = $6, refunded_minor = $7, masked_card = $8, decline_code = $9, retry_until = $10, closed = $11, attempts = $12, refunds = $13, updated_at = $14 WHERE org_id = $1 AND id = $2 AND version = $3"
     );
     let values = params![
-        p.org_id, p.id, before, p.version, p.status, p.captured_minor, p.refunded_minor, p.masked_card, p.decline_code,
-        p.retry_until, p.closed, p.attempts, p.refunds, p.updated_at
+        p.org_id,
+        p.id,
+        before,
+        p.version,
+        p.status,
+        p.captured_minor,
+        p.refunded_minor,
+        p.masked_card,
+        p.decline_code,
+        p.retry_until,
+        p.closed,
+        p.attempts,
+        p.refunds,
+        p.updated_at
     ];
     one_row(tx.run(sql, values).await?, "payment")
 }
@@ -216,7 +228,11 @@ pub(crate) async fn attempt(db: &Db, org: Uuid, id: Uuid) -> Result<Option<Attem
 pub(crate) async fn attempts(db: &Db, org: Uuid, payment: Uuid) -> Result<Vec<AttemptRow>, StoreError> {
     let sql = sql!(
         AttemptRow,
-        concat!("SELECT ", attempt_columns!(), " FROM payment_attempts WHERE org_id = $1 AND payment_id = $2 ORDER BY number")
+        concat!(
+            "SELECT ",
+            attempt_columns!(),
+            " FROM payment_attempts WHERE org_id = $1 AND payment_id = $2 ORDER BY number"
+        )
     );
     db.all(sql, params![org, payment]).await
 }
@@ -227,15 +243,27 @@ pub(crate) async fn save_attempt(tx: &Tx, before: &AttemptRow, a: &AttemptRow) -
         "UPDATE payment_attempts SET state = $5, version = $6, operation_key = $7, keyed_at = $8, provider_id = $9, challenge_url = $10, decline_code = $11, tries = $12, next_try_at = $13, last_error = $14, updated_at = $15 WHERE org_id = $1 AND id = $2 AND version = $3 AND state = $4"
     );
     let values = params![
-        a.org_id, a.id, before.version, before.state, a.state, before.version + 1, a.operation_key, a.keyed_at, a.provider_id,
-        a.challenge_url, a.decline_code, a.tries, a.next_try_at, a.last_error, a.updated_at
+        a.org_id,
+        a.id,
+        before.version,
+        before.state,
+        a.state,
+        before.version + 1,
+        a.operation_key,
+        a.keyed_at,
+        a.provider_id,
+        a.challenge_url,
+        a.decline_code,
+        a.tries,
+        a.next_try_at,
+        a.last_error,
+        a.updated_at
     ];
     one_row(tx.run(sql, values).await?, "attempt")
 }
 
 pub(crate) async fn refund(db: &Db, org: Uuid, id: Uuid) -> Result<Option<RefundRow>, StoreError> {
-    let sql =
-        sql!(RefundRow, concat!("SELECT ", refund_columns!(), " FROM refunds WHERE org_id = $1 AND id = $2"));
+    let sql = sql!(RefundRow, concat!("SELECT ", refund_columns!(), " FROM refunds WHERE org_id = $1 AND id = $2"));
     db.maybe(sql, params![org, id]).await
 }
 
@@ -254,8 +282,17 @@ pub(crate) async fn save_refund(tx: &Tx, before: &RefundRow, r: &RefundRow) -> R
         "UPDATE refunds SET state = $5, version = $6, failure_code = $7, tries = $8, next_try_at = $9, last_error = $10, updated_at = $11 WHERE org_id = $1 AND id = $2 AND version = $3 AND state = $4"
     );
     let values = params![
-        r.org_id, r.id, before.version, before.state, r.state, before.version + 1, r.failure_code, r.tries, r.next_try_at,
-        r.last_error, r.updated_at
+        r.org_id,
+        r.id,
+        before.version,
+        before.state,
+        r.state,
+        before.version + 1,
+        r.failure_code,
+        r.tries,
+        r.next_try_at,
+        r.last_error,
+        r.updated_at
     ];
     one_row(tx.run(sql, values).await?, "refund")
 }

@@ -79,7 +79,11 @@ pub(crate) struct PaymentPath {
 
 /// A card number belongs to the provider alone, wherever somebody types it.
 fn no_card_number(text: &str, _: &()) -> garde::Result {
-    if looks_like_a_card(text) { Err(garde::Error::new("this looks like a card number; send the provider's token")) } else { Ok(()) }
+    if looks_like_a_card(text) {
+        Err(garde::Error::new("this looks like a card number; send the provider's token"))
+    } else {
+        Ok(())
+    }
 }
 
 /// A payment.

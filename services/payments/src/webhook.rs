@@ -79,10 +79,16 @@ impl Hint {
     /// The states in which an attempt may learn something from this; a call under way will tell by itself.
     pub(crate) fn concerns(&self) -> &'static [AttemptState] {
         const WAITING: &[AttemptState] = &[
-            AttemptState::RequiresAction, AttemptState::UnknownAuthorize, AttemptState::UnknownCapture, AttemptState::UnknownVoid,
+            AttemptState::RequiresAction,
+            AttemptState::UnknownAuthorize,
+            AttemptState::UnknownCapture,
+            AttemptState::UnknownVoid,
         ];
         const WAITING_OR_HELD: &[AttemptState] = &[
-            AttemptState::RequiresAction, AttemptState::UnknownAuthorize, AttemptState::UnknownCapture, AttemptState::UnknownVoid,
+            AttemptState::RequiresAction,
+            AttemptState::UnknownAuthorize,
+            AttemptState::UnknownCapture,
+            AttemptState::UnknownVoid,
             AttemptState::Authorized,
         ];
         match self.kind.as_str() {
@@ -108,7 +114,9 @@ mod tests {
     }
 
     fn body(order: Uuid) -> String {
-        format!(r#"{{"id":"evt_1","type":"capture.succeeded","created":"x","data":{{"authorization_reference":"{order}","reference":"r"}}}}"#)
+        format!(
+            r#"{{"id":"evt_1","type":"capture.succeeded","created":"x","data":{{"authorization_reference":"{order}","reference":"r"}}}}"#
+        )
     }
 
     fn check(body: &str, signature: &str, timestamp: i64, now: i64) -> Result<Hint, MessageRefusal> {

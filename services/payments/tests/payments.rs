@@ -59,7 +59,8 @@ impl City {
         let (directory, signer) = (Directory::new(BTreeMap::new()), Signer::new(b"city"));
         let sources = Sources::new("FOODEXPRESS").set("payments.provider_url", url);
         let surroundings = |name: &'static str| {
-            let (directory, signer, secrets, sources) = (directory.clone(), signer.clone(), secrets.clone(), sources.clone());
+            let (directory, signer, secrets, sources) =
+                (directory.clone(), signer.clone(), secrets.clone(), sources.clone());
             let path = folder.path().join(format!("{name}.db"));
             move |listener| Surroundings {
                 listener,
@@ -95,10 +96,17 @@ impl City {
         body["token"].as_str().unwrap().to_owned()
     }
 
-    async fn call(&self, who: Option<&Identity>, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    async fn call(
+        &self,
+        who: Option<&Identity>,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
         let url = format!("http://{}{path}", self.payments.address);
         let headers = self.signer.sign("gateway", "payments", who, Clock::system().now());
-        let mut request = self.client.request(method, url).headers(headers).header("idempotency-key", ids::fresh().to_string());
+        let mut request =
+            self.client.request(method, url).headers(headers).header("idempotency-key", ids::fresh().to_string());
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -109,7 +117,8 @@ impl City {
     /// Asks until the order's payment is as wanted; the bus and the provider take their time.
     async fn payment(&self, who: &Identity, order: Uuid, status: &str) -> Value {
         for _ in 0..400 {
-            let (_, page) = self.call(Some(who), Method::GET, &format!("/api/v1/payments?order_id={order}"), None).await;
+            let (_, page) =
+                self.call(Some(who), Method::GET, &format!("/api/v1/payments?order_id={order}"), None).await;
             if page["items"][0]["status"] == status {
                 return page["items"][0].clone();
             }
@@ -121,7 +130,8 @@ impl City {
     async fn message(&self, id: &str, body: &str, sign: &str) -> StatusCode {
         let now = Clock::system().now();
         let url = format!("http://{}/api/v1/provider-events", self.payments.address);
-        let request = self.client.post(url).headers(self.signer.sign("gateway", "payments", None, now)).body(body.to_owned());
+        let request =
+            self.client.post(url).headers(self.signer.sign("gateway", "payments", None, now)).body(body.to_owned());
         let request = request.header("webhook-id", id).header("webhook-timestamp", now.seconds().to_string());
         let request = request.header("webhook-signature", signature(sign, id, now.seconds(), body));
         request.send().await.unwrap().status()
@@ -137,7 +147,14 @@ impl City {
 
 fn person(role: &str) -> Identity {
     let roles = vec![role.to_owned()];
-    Identity { user_id: ids::fresh(), email: "p@example.test".into(), roles, orgs: Vec::new(), auth_time: 0, session: None }
+    Identity {
+        user_id: ids::fresh(),
+        email: "p@example.test".into(),
+        roles,
+        orgs: Vec::new(),
+        auth_time: 0,
+        session: None,
+    }
 }
 
 fn order(customer: Uuid, token: String) -> OrderState {
@@ -233,7 +250,8 @@ async fn messages_of_the_provider_need_its_signature_and_a_challenge_is_seen_at_
     }
     let fail = city.client.post(challenge.as_str().unwrap()).json(&json!({ "outcome": "fail" })).send().await.unwrap();
     assert_eq!(fail.status(), StatusCode::OK);
-    let body = json!({ "id": "evt_1", "type": "authorization.challenge_completed", "data": { "reference": order.order_id } });
+    let body =
+        json!({ "id": "evt_1", "type": "authorization.challenge_completed", "data": { "reference": order.order_id } });
     let body = body.to_string();
     assert_eq!(city.message("evt_1", &body, "guess").await, StatusCode::UNAUTHORIZED);
     assert_eq!(city.message("evt_1", &body, &city.webhook_secret).await, StatusCode::NO_CONTENT);

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn no_statement_of_this_service_changes_or_removes_a_transfer() {
-        let ours = STATEMENTS.iter().filter(|s| s.module.starts_with("payments") && s.text.contains("ledger_transfers"));
+        let ours =
+            STATEMENTS.iter().filter(|s| s.module.starts_with("payments") && s.text.contains("ledger_transfers"));
         let texts: Vec<&str> = ours.map(|s| s.text).collect();
         assert!(texts.len() >= 4, "the statements of the books are filed: {texts:?}");
         for text in texts {

@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use kernel::money::Currency;
 
-use crate::provider::{Asking, BookLine, BookPage, Call, Known, KnownRefund, Provider, Reply, Standing, Unreadable, What};
+use crate::provider::{
+    Asking, BookLine, BookPage, Call, Known, KnownRefund, Provider, Reply, Standing, Unreadable, What,
+};
 
 pub(super) struct Hold {
     pub(super) known: Known,
@@ -50,7 +52,11 @@ impl Cruel {
     }
 
     fn fate(&self, sides: u64) -> u64 {
-        if self.is_kind.load(std::sync::atomic::Ordering::SeqCst) { u64::MAX } else { roll(&mut self.dice.lock().unwrap(), sides) }
+        if self.is_kind.load(std::sync::atomic::Ordering::SeqCst) {
+            u64::MAX
+        } else {
+            roll(&mut self.dice.lock().unwrap(), sides)
+        }
     }
 }
 
@@ -76,7 +82,8 @@ impl Books {
                 if hold.known.standing != Standing::Authorized {
                     return Reply::Final(format!("{:?}", hold.known.standing));
                 }
-                (hold.known.standing, hold.known.captured_minor, hold.captures) = (Standing::Captured, *amount_minor, hold.captures + 1);
+                (hold.known.standing, hold.known.captured_minor, hold.captures) =
+                    (Standing::Captured, *amount_minor, hold.captures + 1);
                 self.write("capture", provider_id, &call.key, *amount_minor)
             }
             What::Void { provider_id } => {
@@ -115,7 +122,8 @@ impl Books {
             keys: vec![key.to_owned()],
             refunds: Vec::new(),
         };
-        let hold = Hold { known, reference: reference.into(), captures: 0, voids: 0, refunded_minor: 0, token: token.into() };
+        let hold =
+            Hold { known, reference: reference.into(), captures: 0, voids: 0, refunded_minor: 0, token: token.into() };
         self.holds.insert(id.clone(), hold);
         self.write("authorization", &id, key, amount_minor);
         match standing {
@@ -127,7 +135,14 @@ impl Books {
 
     fn write(&mut self, kind: &str, id: &str, key: &str, amount_minor: i64) -> Reply {
         let reference = self.holds[id].reference.clone();
-        let line = BookLine { kind: kind.into(), succeeded: true, reference, key: Some(key.into()), amount_minor, currency: Currency::EUR };
+        let line = BookLine {
+            kind: kind.into(),
+            succeeded: true,
+            reference,
+            key: Some(key.into()),
+            amount_minor,
+            currency: Currency::EUR,
+        };
         self.lines.push(line);
         Reply::Approved(id.to_owned())
     }

@@ -47,10 +47,32 @@ fn make(store: Store, provider: Arc<dyn Provider>, secrets: &Secrets) -> Arc<Pay
     Arc::new(Payments::with(store, &Metrics::new("payments"), Settings::default(), provider, pair))
 }
 
+#[expect(clippy::disallowed_methods, reason = "where the engines are is told by the environment of the test run")]
+fn told(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A new database on each engine at hand: SQLite always, PostgreSQL where the test run has one.
+pub(super) fn engines() -> Vec<(Engine, TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = vec![(Engine::Sqlite { path: folder.path().join("payments.db") }, folder)];
+    if let Some(url) = told("FX_TEST_POSTGRES") {
+        let schema = format!("t_{}", ids::fresh().simple());
+        let postgres = Engine::Postgres { direct_url: url.clone(), url, schema, direct: true };
+        all.push((postgres, tempfile::tempdir().unwrap()));
+    } else {
+        println!("skipped on PostgreSQL: FX_TEST_POSTGRES is not set");
+    }
+    all
+}
+
 impl Desk {
     pub(super) async fn open(provider: Arc<dyn Provider>, clock: Clock) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::Sqlite { path: folder.path().join("payments.db") };
+        let (engine, folder) = engines().swap_remove(0);
+        Self::open_on(engine, folder, provider, clock).await
+    }
+
+    pub(super) async fn open_on(engine: Engine, folder: TempDir, provider: Arc<dyn Provider>, clock: Clock) -> Self {
         let claims = EVENTS.iter().map(|e| e.name).collect();
         let options = Options { claims, ..Options::new(engine, clock.clone()) };
         let store = Store::open(options, store::STEPS).await.unwrap();
@@ -92,7 +114,8 @@ impl Desk {
 
     /// The retry window of a payment closes, as its timer would tell.
     pub(super) async fn close_window(&self, payment: Uuid) {
-        let due = DueTimer { org: Uuid::nil(), entity: payment, step: steps::RETRY_WINDOW.into(), due_at: self.clock.now() };
+        let due =
+            DueTimer { org: Uuid::nil(), entity: payment, step: steps::RETRY_WINDOW.into(), due_at: self.clock.now() };
         let state = self.state.clone();
         let fire = move |tx: Tx| {
             let (state, due) = (state.clone(), due.clone());

@@ -69,7 +69,8 @@ impl Town {
     }
 
     async fn books_agree(&self) {
-        let provider = CardNetwork::new(&format!("http://{}", self.network.local_addr()), "key".into(), Duration::from_secs(5));
+        let provider =
+            CardNetwork::new(&format!("http://{}", self.network.local_addr()), "key".into(), Duration::from_secs(5));
         let comparison = reconcile::compare(&self.desk.state.store.read(), &provider.unwrap()).await.unwrap();
         assert_eq!((comparison.different, comparison.pending), (0, 0), "{:?}", comparison.differences);
     }
@@ -169,7 +170,9 @@ async fn refunds_come_in_parts_never_exceed_the_capture_and_a_refused_one_gives_
         town.desk.hear(one, ACCEPTED).await;
     }
     town.settle().await;
-    for (one, amount, fits) in [(&order, 1_500, true), (&order, 501, false), (&order, 500, true), (&stubborn, 2_000, true)] {
+    for (one, amount, fits) in
+        [(&order, 1_500, true), (&order, 501, false), (&order, 500, true), (&stubborn, 2_000, true)]
+    {
         let (org, id) = (one.org_id, one.order_id);
         town.desk
             .unit(move |tx| async move {

@@ -7,13 +7,16 @@ use std::time::Duration;
 use contracts::orders::OrderState;
 use contracts::payments::PaymentStatus;
 use kernel::clock::{Clock, Timestamp};
+use kernel::store::{Engine, STATEMENTS};
+use tempfile::TempDir;
 
 use super::cruel::{Cruel, roll};
-use super::{ACCEPTED, Desk, ENDED, order};
+use super::{ACCEPTED, Desk, ENDED, engines, order};
 use crate::attempt::Heard;
 use crate::provider::Standing;
 use crate::steps::{self, Case, PayWith};
-use crate::{api, reconcile, store};
+use crate::store::Viewer;
+use crate::{api, jobs, reconcile, store};
 
 const CARDS: [&str; 8] = ["good", "good", "good", "good", "good", "declines", "challenges", "expires"];
 
@@ -65,10 +68,11 @@ async fn happen(desk: &Desk, order: &OrderState, news: News) {
     }
 }
 
-async fn storm(seed: u64) -> (Desk, Arc<Cruel>, Vec<Story>) {
+async fn storm(seed: u64, (engine, folder): (Engine, TempDir)) -> (Desk, Arc<Cruel>, Vec<Story>) {
     let mut dice = seed;
     let provider = Arc::new(Cruel::new(seed ^ 0x9e37_79b9));
-    let mut desk = Desk::open(provider.clone(), Clock::manual(Timestamp::from_micros(1_700_000_000_000_000))).await;
+    let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
+    let mut desk = Desk::open_on(engine, folder, provider.clone(), clock).await;
     let stories: Vec<Story> = (0..60).map(|_| story(&mut dice)).collect();
     for round in 0..8 {
         for told in &stories {
@@ -77,6 +81,8 @@ async fn storm(seed: u64) -> (Desk, Arc<Cruel>, Vec<Story>) {
             }
         }
         if roll(&mut dice, 3) == 0 {
+            // The old process still has calls under way, and goes on as a zombie.
+            jobs::ask_provider(desk.state.clone()).await.unwrap();
             desk.restart();
         }
         desk.turn(Duration::from_millis(roll(&mut dice, 4_000))).await;
@@ -85,7 +91,9 @@ async fn storm(seed: u64) -> (Desk, Arc<Cruel>, Vec<Story>) {
     for _ in 0..8 {
         desk.turn(Duration::from_secs(61)).await;
         for told in &stories {
-            if let Some(payment) = desk.payment(&told.order).await.filter(|p| p.retry_until.is_some_and(|at| at <= desk.clock.now())) {
+            if let Some(payment) =
+                desk.payment(&told.order).await.filter(|p| p.retry_until.is_some_and(|at| at <= desk.clock.now()))
+            {
                 desk.close_window(payment.id).await;
             }
         }
@@ -100,7 +108,8 @@ async fn check(desk: &Desk, provider: &Cruel, told: &Story, seed: u64) {
     let (captures, voids, taken, given_back, open) = {
         let books = provider.books();
         let ours: Vec<_> = books.holds.values().filter(|h| h.reference == reference).collect();
-        let open = ours.iter().filter(|h| matches!(h.known.standing, Standing::Authorized | Standing::RequiresAction)).count();
+        let open =
+            ours.iter().filter(|h| matches!(h.known.standing, Standing::Authorized | Standing::RequiresAction)).count();
         let sum = |of: fn(&&&super::cruel::Hold) -> i64| ours.iter().map(|h| of(&h)).sum::<i64>();
         assert!(ours.iter().all(|h| h.captures + h.voids <= 1), "{who}: captured and voided");
         let count = |of: fn(&super::cruel::Hold) -> usize| ours.iter().map(|h| of(h)).sum::<usize>();
@@ -129,26 +138,64 @@ async fn check(desk: &Desk, provider: &Cruel, told: &Story, seed: u64) {
     }
 }
 
+/// Nothing is left open, and both books agree; gives how many captures and refunds they have alike.
+async fn check_books(desk: &Desk, provider: &Cruel, seed: u64) -> i64 {
+    let db = desk.state.store.read();
+    let comparison = reconcile::compare(&db, provider).await.unwrap();
+    assert_eq!((comparison.different, comparison.pending), (0, 0), "seed {seed}: {:?}", comparison.differences);
+    for attempts in store::ledger::attempts_by_state(&db).await.unwrap() {
+        assert!(!attempts.state.is_open(), "seed {seed}: {} are {}", attempts.total, attempts.state);
+    }
+    let balances = store::ledger::balances(&db).await.unwrap();
+    assert_eq!(balances.iter().map(|b| b.debit_minor - b.credit_minor).sum::<i64>(), 0, "seed {seed}");
+    assert_eq!(store::ledger::orders_captured_twice(&db).await.unwrap(), 0, "seed {seed}");
+    comparison.matched
+}
+
+#[tokio::test]
+async fn every_statement_prepares_and_lists_are_filtered_alike_on_every_engine() {
+    for (engine, folder) in engines() {
+        let provider = Arc::new(Cruel::new(1));
+        let desk = Desk::open_on(engine, folder, provider, Clock::manual(Timestamp::from_micros(1_000_000))).await;
+        let own: Vec<_> = STATEMENTS.iter().filter(|s| s.module.starts_with("payments")).collect();
+        assert!(own.len() > 30, "{} statements", own.len());
+        for statement in own {
+            let prepared = desk.state.store.prepare(statement).await;
+            assert!(prepared.is_ok(), "{}:{}: {prepared:?}", statement.file, statement.line);
+        }
+        let (one, other) = (order("good"), order("good"));
+        desk.create(&one).await;
+        desk.clock.advance(Duration::from_secs(1));
+        desk.create(&other).await;
+        let db = desk.state.store.read();
+        let list = async |viewer, order, before| {
+            let found = store::payments(&db, viewer, order, before, 10).await.unwrap();
+            found.into_iter().map(|p| p.order_id).collect::<Vec<_>>()
+        };
+        assert_eq!(list(Viewer::Everything, None, None).await, [other.order_id, one.order_id]);
+        assert_eq!(list(Viewer::Everything, Some(one.order_id), None).await, [one.order_id]);
+        assert_eq!(list(Viewer::Person(one.customer_id, vec![]), None, None).await, [one.order_id]);
+        assert_eq!(list(Viewer::Person(one.order_id, vec![other.org_id]), None, None).await, [other.order_id]);
+        let newest = desk.payment(&other).await.unwrap();
+        assert_eq!(list(Viewer::Everything, None, Some((newest.created_at, newest.id))).await, [one.order_id]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_any_weather_no_money_is_taken_twice_or_left_hanging() {
     let (mut calls, mut lost, mut matched) = (0, 0, 0);
     for seed in 1..=12_u64 {
-        let (desk, provider, stories) = storm(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (seed >> 3)).await;
-        for told in &stories {
-            check(&desk, &provider, told, seed).await;
+        // Every storm goes over SQLite, and the first few over PostgreSQL as well, where units of work race.
+        for place in engines().into_iter().take(if seed <= 4 { 2 } else { 1 }) {
+            let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let (desk, provider, stories) = storm(mixed, place).await;
+            for told in &stories {
+                check(&desk, &provider, told, seed).await;
+            }
+            matched += check_books(&desk, &provider, seed).await;
+            let books = provider.books();
+            (calls, lost) = (calls + books.calls, lost + books.lost);
         }
-        let db = desk.state.store.read();
-        let comparison = reconcile::compare(&db, &*provider).await.unwrap();
-        assert_eq!((comparison.different, comparison.pending), (0, 0), "seed {seed}: {:?}", comparison.differences);
-        matched += comparison.matched;
-        for attempts in store::ledger::attempts_by_state(&db).await.unwrap() {
-            assert!(!attempts.state.is_open(), "seed {seed}: {} are {}", attempts.total, attempts.state);
-        }
-        let balances = store::ledger::balances(&db).await.unwrap();
-        assert_eq!(balances.iter().map(|b| b.debit_minor - b.credit_minor).sum::<i64>(), 0, "seed {seed}");
-        assert_eq!(store::ledger::orders_captured_twice(&db).await.unwrap(), 0, "seed {seed}");
-        let books = provider.books();
-        (calls, lost) = (calls + books.calls, lost + books.lost);
     }
     assert!(matched > 100, "only {matched} captures and refunds were made");
     assert!(lost > 100, "only {lost} of {calls} answers were lost: the weather was too good to prove anything");

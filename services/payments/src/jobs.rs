@@ -3,10 +3,11 @@
 //! The job finds the intents that are due and hands them to workers that outlive its run: one call that hangs holds up
 //! nobody else. A worker that dies, or whose result does not commit, leaves its intent due: it is asked again.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kernel::clock::Timestamp;
 use kernel::events::Fault;
 use kernel::jobs::{DueTimer, JobError};
 use kernel::store::{StoreError, Tx, WriteError};
@@ -43,8 +44,11 @@ pub(crate) struct Calls {
 #[derive(Default)]
 struct InHand {
     queue: VecDeque<Due>,
-    taken: HashSet<Due>,
+    /// What is queued or being asked, and whether it was found due once more meanwhile.
+    taken: HashMap<Due, bool>,
     workers: usize,
+    /// The last look found as many rows as it takes at once, so there may be more.
+    more: bool,
 }
 
 impl Calls {
@@ -58,13 +62,19 @@ impl Calls {
     }
 
     /// Queues what nobody has in hand and says how many more workers that is worth.
-    fn offer(&self, due: impl Iterator<Item = Due>) -> usize {
+    fn offer(&self, due: impl Iterator<Item = Due>, more: bool) -> usize {
         let mut inner = self.lock();
         for item in due {
-            if inner.taken.insert(item) {
-                inner.queue.push_back(item);
+            match inner.taken.get_mut(&item) {
+                // Its answer may just have made it due again; whoever has it in hand looks once more.
+                Some(again) => *again = true,
+                None => {
+                    inner.taken.insert(item, false);
+                    inner.queue.push_back(item);
+                }
             }
         }
+        inner.more = more;
         let wanted = inner.queue.len().min(self.most.saturating_sub(inner.workers));
         inner.workers += wanted;
         wanted
@@ -76,21 +86,41 @@ impl Calls {
         self.lock().workers == 0
     }
 
-    fn next(&self) -> Option<Due> {
-        self.lock().queue.pop_front()
+    /// The next intent, or the worker's leave: both under one lock, so that nothing is queued for one who is going.
+    fn next(&self, worker: &mut Worker<'_>) -> Option<Due> {
+        let mut inner = self.lock();
+        let item = inner.queue.pop_front();
+        if item.is_none() {
+            inner.workers -= 1;
+            worker.left = true;
+        }
+        item
     }
 
     fn put_back(&self, item: Due) {
-        self.lock().taken.remove(&item);
+        let mut inner = self.lock();
+        if inner.taken.remove(&item) == Some(true) {
+            inner.taken.insert(item, false);
+            inner.queue.push_back(item);
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        std::mem::take(&mut self.lock().more)
     }
 }
 
 /// Leaves the count of workers right however a worker ends.
-struct Worker<'a>(&'a Calls);
+struct Worker<'a> {
+    calls: &'a Calls,
+    left: bool,
+}
 
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
-        self.0.lock().workers -= 1;
+        if !self.left {
+            self.calls.lock().workers -= 1;
+        }
     }
 }
 
@@ -130,9 +160,10 @@ async fn hand_out(state: &Arc<Payments>) -> Result<(), StoreError> {
     let (db, now) = (state.store.read(), state.clock.now());
     let attempts = store::due_attempts(&db, now, BATCH).await?;
     let refunds = store::due_refunds(&db, now, BATCH).await?;
+    let more = [attempts.len(), refunds.len()].into_iter().any(|n| i64::try_from(n).is_ok_and(|n| n == BATCH));
     let attempts = attempts.into_iter().map(|DueRow { org_id, id }| Due::Attempt(org_id, id));
     let refunds = refunds.into_iter().map(|DueRow { org_id, id }| Due::Refund(org_id, id));
-    for _ in 0..state.calls.offer(attempts.chain(refunds)) {
+    for _ in 0..state.calls.offer(attempts.chain(refunds), more) {
         // The handle is of no use: a worker's end is seen in the count, its panic in the log.
         drop(state.tasks.short("ask the provider", work(state.clone())));
     }
@@ -140,8 +171,8 @@ async fn hand_out(state: &Arc<Payments>) -> Result<(), StoreError> {
 }
 
 async fn work(state: Arc<Payments>) {
-    let _worker = Worker(&state.calls);
-    while let Some(item) = state.calls.next() {
+    let mut worker = Worker { calls: &state.calls, left: false };
+    while let Some(item) = state.calls.next(&mut worker) {
         let _in_work = InWork(&state.calls, item);
         let asked = match item {
             Due::Attempt(org, id) => ask_about_attempt(&state, org, id).await,
@@ -152,11 +183,20 @@ async fn work(state: Arc<Payments>) {
             Err(error) => tracing::error!(%error, "an answer of the provider was not stored; it is asked again"),
         }
     }
+    if state.calls.has_more() {
+        let wake = |tx: Tx| async move {
+            tx.wake(ASK);
+            Ok::<(), StoreError>(())
+        };
+        if let Err(error) = state.store.write(wake).await {
+            tracing::warn!(%error, "the rest of the intents waits for the next sweep");
+        }
+    }
 }
 
 async fn ask_about_attempt(state: &Arc<Payments>, org: Uuid, id: Uuid) -> Result<(), WriteError<StoreError>> {
     let found = store::attempt(&state.store.read(), org, id).await.map_err(WriteError::Store)?;
-    let Some(row) = found.filter(|a| a.next_try_at.is_some()) else { return Ok(()) };
+    let Some(row) = found.filter(|a| is_due(a.next_try_at, state)) else { return Ok(()) };
     in_trace(trace_of(&row.traceparent), async {
         let started = Instant::now();
         let finding =
@@ -186,7 +226,7 @@ async fn case_for_attempt(tx: &Tx, asked: &AttemptRow) -> Result<Option<Case>, S
 
 async fn ask_about_refund(state: &Arc<Payments>, org: Uuid, id: Uuid) -> Result<(), WriteError<StoreError>> {
     let found = store::refund(&state.store.read(), org, id).await.map_err(WriteError::Store)?;
-    let Some(row) = found.filter(|r| r.next_try_at.is_some()) else { return Ok(()) };
+    let Some(row) = found.filter(|r| is_due(r.next_try_at, state)) else { return Ok(()) };
     in_trace(trace_of(&row.traceparent), async {
         let started = Instant::now();
         let finding =
@@ -212,6 +252,10 @@ async fn case_for_refund(tx: &Tx, asked: &RefundRow) -> Result<Option<(Case, Ref
     let now = store::refund(tx, asked.org_id, asked.id).await?;
     let same = now.filter(|r| (r.version, r.state) == (asked.version, asked.state));
     Ok(case.zip(same))
+}
+
+fn is_due(at: Option<Timestamp>, state: &Payments) -> bool {
+    at.is_some_and(|at| at <= state.clock.now())
 }
 
 fn trace_of(traceparent: &str) -> Trace {
@@ -259,4 +303,36 @@ pub(crate) async fn forget_provider_events(state: Arc<Payments>) -> Result<(), J
     let forget = |tx: Tx| async move { store::forget_provider_events(&tx, tx.now().minus(REMEMBER_EVENTS)).await };
     state.store.write(forget).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_is_in_one_hand_at_a_time_and_one_that_is_due_again_meanwhile_is_not_forgotten() {
+        let calls = Calls::new(2);
+        let item = Due::Attempt(Uuid::nil(), Uuid::nil());
+        assert_eq!(calls.offer([item].into_iter(), false), 1);
+        let mut worker = Worker { calls: &calls, left: false };
+        let in_work = calls.next(&mut worker).map(|item| InWork(&calls, item));
+        assert_eq!(calls.offer([item].into_iter(), false), 0, "somebody has it in hand");
+        drop(in_work);
+        let again = calls.next(&mut worker).map(|item| InWork(&calls, item));
+        assert!(again.is_some(), "it was found due while it was being asked");
+        drop(again);
+        assert!(calls.next(&mut worker).is_none());
+        drop(worker);
+        assert!(calls.are_done());
+        assert_eq!(calls.offer([item].into_iter(), false), 1, "given back, it may be taken again");
+    }
+
+    #[test]
+    fn no_more_workers_are_asked_for_than_there_may_be() {
+        let calls = Calls::new(3);
+        let items = (0..10).map(|n| Due::Refund(Uuid::nil(), Uuid::from_u128(n)));
+        assert_eq!(calls.offer(items.clone(), true), 3);
+        assert_eq!(calls.offer(items, true), 0);
+        assert!(calls.has_more() && !calls.has_more());
+    }
 }

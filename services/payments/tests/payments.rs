@@ -236,6 +236,24 @@ async fn an_order_is_held_refused_retried_captured_and_refunded_and_both_books_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_answer_makes_due_is_asked_at_once_and_not_at_the_next_sweep() {
+    let city = City::open().await;
+    let customer = person(CUSTOMER);
+    let mut orders = Vec::new();
+    for _ in 0..20 {
+        let order = order(customer.user_id, city.token("4242424242424242").await);
+        // The acceptance is heard before the hold is there, so the hold's answer itself makes the capture due.
+        City::say(&city.kitchen, accepted(&order)).await;
+        City::say(&city.orders, OrderCreated(order.clone())).await;
+        orders.push(order.order_id);
+    }
+    for order in orders {
+        city.payment(&customer, order, "SUCCESS").await;
+    }
+    city.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_the_provider_need_its_signature_and_a_challenge_is_seen_at_once() {
     let city = City::open().await;
     let customer = person(CUSTOMER);

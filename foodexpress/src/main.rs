@@ -1,5 +1,7 @@
 //! The one binary: starts the city, shows it, runs orders through it, breaks it on purpose and checks its books.
 
+mod audit;
+mod chaos;
 mod city;
 mod client;
 mod commands;

@@ -69,9 +69,11 @@ impl Launcher {
         let errors = log.try_clone().context("a second handle on the log")?;
         // The pipe on standard input ends when this process does, however it ends: members notice and stop.
         command.stdin(Stdio::piped()).stdout(Stdio::from(log)).stderr(Stdio::from(errors)).kill_on_drop(true);
-        let process = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut process = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        // Waiting for a process would close its pipe, so the pipe is held apart from it.
+        let leash = process.stdin.take();
         let pid = process.id().context("a process that just started has an id")?;
-        Ok(Child { name: name.to_owned(), address, pid, process })
+        Ok(Child { name: name.to_owned(), address, pid, process, leash })
     }
 }
 
@@ -86,6 +88,7 @@ pub(super) struct Child {
     address: SocketAddr,
     pid: u32,
     process: tokio::process::Child,
+    leash: Option<tokio::process::ChildStdin>,
 }
 
 impl Child {
@@ -113,7 +116,7 @@ impl Child {
 
     /// Asks it to end, waits, insists.
     pub(super) async fn stop(mut self) {
-        drop(self.process.stdin.take());
+        drop(self.leash.take());
         let pid = self.pid.to_string();
         drop(Command::new("kill").args(["-TERM", &pid]).status().await);
         if tokio::time::timeout(Duration::from_secs(25), self.process.wait()).await.is_err() {

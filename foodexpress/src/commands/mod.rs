@@ -1,12 +1,17 @@
 //! The commands, one file each; every one finds its city by `--data`.
 
+mod audit;
+mod chaos;
 mod demo;
 mod docs;
 mod double_tap;
+mod events;
 mod ls;
+mod migrate;
 mod serve;
 mod up;
 mod wait;
+mod why;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -80,6 +85,18 @@ enum Command {
     /// Run orders through the city.
     #[command(subcommand)]
     Demo(Demo),
+    /// Kill members of a city while customers order, then compare the books.
+    Chaos(chaos::Chaos),
+    /// Compare the books of a running city.
+    #[command(subcommand)]
+    Audit(audit::Audits),
+    /// Tell the saga of one order.
+    Why(why::Why),
+    /// Work the bus by hand.
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Bring every database up to this program.
+    Migrate,
     /// Make the generated documents anew, or check that they are.
     Docs(docs::Docs),
     /// Run the payment provider that stands in for a real one.
@@ -111,6 +128,11 @@ impl Cli {
             Command::Ls => ls::run(&data, out).await?,
             Command::Demo(Demo::Order(order)) => order.run(data, out).await?,
             Command::Demo(Demo::DoubleTap(tap)) => return tap.run(data, out).await,
+            Command::Chaos(chaos) => return chaos.run(data, out).await,
+            Command::Audit(what) => return audit::run(what, &data, out).await,
+            Command::Why(why) => why.run(&data, out).await?,
+            Command::Events(what) => events::run(what, &data, out).await?,
+            Command::Migrate => migrate::run(&data, out).await?,
             Command::CardNetwork(_) | Command::Docs(_) => {}
         }
         Ok(ExitCode::SUCCESS)

@@ -42,7 +42,7 @@ impl TestCard {
     }
 }
 
-/// Two portions of the first item and one of the second that can be ordered at the `nth` restaurant that fits.
+/// Four portions of the first item and two of the second, enough for any minimum, that can be ordered at the `nth` restaurant that fits.
 pub async fn choose_meal(client: &Client, nth: usize, auto_accept: Option<bool>) -> Result<Meal> {
     let list = client.get("/api/v1/restaurants?page_size=100").await?.ok("listing restaurants")?;
     let all = list["items"].as_array().context("the list has items")?;
@@ -55,7 +55,7 @@ pub async fn choose_meal(client: &Client, nth: usize, auto_accept: Option<bool>)
     let items = menu["items"].as_array().context("a menu has items")?;
     let open = items.iter().filter(|i| i["sold_out"] != true).take(2).collect::<Vec<_>>();
     let line = |(place, item): (usize, &&Value)| {
-        json!({"item_id": item["item_id"], "quantity": if place == 0 { 2 } else { 1 }, "choices": least_choices(item)})
+        json!({"item_id": item["item_id"], "quantity": if place == 0 { 4 } else { 2 }, "choices": least_choices(item)})
     };
     Ok(Meal {
         org_id: text(chosen, "org_id")?,

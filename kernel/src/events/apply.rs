@@ -227,3 +227,36 @@ impl Applier {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::ids;
+    use crate::store::{Engine, Options};
+
+    #[tokio::test]
+    async fn a_step_from_where_this_service_no_longer_stands_does_not_happen() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::Sqlite { path: folder.path().join("fence.db") };
+        let store = Store::open(Options::new(engine, Clock::system()), &[]).await.unwrap();
+        let epoch = ids::fresh();
+        let take = move |tx: Tx| async move { inbox::take_epoch(&tx, "publisher", epoch).await };
+        assert!(store.write(take).await.unwrap());
+        assert!(!store.write(take).await.unwrap(), "an outbox that is taken is not taken again");
+        let applier = Applier {
+            store: store.clone(),
+            reactions: Arc::new([]),
+            patience: Patience::default(),
+            shutdown: CancellationToken::new(),
+        };
+        let step = |epoch, position, to| {
+            let from = Place { epoch, position };
+            applier.apply(Step { publisher: "publisher", from, to, events: Vec::new() })
+        };
+        step(epoch, 0, 5).await.unwrap();
+        assert!(matches!(step(epoch, 0, 6).await, Err(Halt::Fenced)));
+        assert!(matches!(step(ids::fresh(), 5, 6).await, Err(Halt::Fenced)));
+        assert_eq!(inbox::place(&store.read(), "publisher").await.unwrap(), Place { epoch, position: 5 });
+    }
+}

@@ -6,6 +6,7 @@ mod commands;
 mod door;
 mod output;
 mod services;
+mod walk;
 
 use std::process::ExitCode;
 

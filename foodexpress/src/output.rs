@@ -53,7 +53,7 @@ fn line(text: &str) {
 /// The table that people read.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     rows.iter().for_each(|row| {
         table.add_row(row);
     });

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{ALLOW, AUTHORIZATION, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use kernel::clock::Clock;
 use kernel::http::assertion::{Carried, Signer};
@@ -18,22 +18,23 @@ use kernel::http::problem::Problem;
 use kernel::http::server::Answers;
 use kernel::manifest::{Access, PublicRoute};
 use kernel::resilience::RetryBudget;
-use kernel::telemetry::Trace;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{self, authorise, bearer, check_form};
 use crate::compress::{Coding, accepted, compress};
-use crate::forward::Forwarder;
+use crate::forward::{Forwarder, Tunnel};
 use crate::headers::{self, CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPARENT};
 use crate::keys::Keys;
+use crate::lease::Lease;
 use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Shown};
 use crate::metrics::{Meter, Metrics};
 use crate::outbound::pool;
-use crate::paths;
+use crate::pages;
 use crate::table::{Route, Table};
-use crate::tokens::{Principal, TokenError, Tokens};
+use crate::tokens::{Principal, Tokens};
 use crate::upstream::Upstreams;
 use crate::{Options, Settings};
 
@@ -74,7 +75,6 @@ struct Peer {
 
 /// What is known of a request by the time it is answered.
 struct Passage {
-    trace: Trace,
     traceparent: HeaderValue,
     correlation: HeaderValue,
     origin: Option<HeaderValue>,
@@ -166,13 +166,12 @@ impl Door {
     }
 
     async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
-        if let Some(page) = self.own_page(&request) {
+        if let Some(page) = pages::own(&request, || self.why_not_ready(), &self.registry) {
             return page;
         }
         let begun = Instant::now();
         let trace = headers::trace_of(request.headers());
         let mut passage = Passage {
-            trace,
             traceparent: headers::traceparent(trace),
             correlation: headers::correlation(request.headers(), trace),
             origin: request.headers().get(ORIGIN).cloned(),
@@ -182,7 +181,13 @@ impl Door {
         };
         let response = match self.pass(peer, request, &mut passage).await {
             Ok(response) => compress(response, passage.coding),
-            Err(problem) => problem.traced(trace).into_response(),
+            Err(problem) => {
+                // Refusals are counted; what broke behind us is also told.
+                if matches!(problem.status, 502 | 504) {
+                    tracing::warn!(code = %problem.code, trace_id = trace.trace_hex(), "request failed behind the gateway");
+                }
+                problem.traced(trace).into_response()
+            }
         };
         self.finish(response, passage, begun)
     }
@@ -220,9 +225,20 @@ impl Door {
             passage.shown = Some(self.limiters.take_for(principal.user, principal.tier).await?);
         }
         authorise(&route, principal.as_deref())?;
-        let _place = self.in_flight.try_acquire().map_err(|_| shed())?;
+        let _place = self.in_flight.try_acquire().map_err(|_| admission::shed())?;
+        let lease = principal.clone().map(|principal| self.lease(principal));
+        let tunnel = Tunnel::wanted(&mut request, lease.as_ref());
         self.dress(request.headers_mut(), peer, &route, principal.as_deref(), passage);
-        self.forwarder.forward(&route, request).await
+        let response = self.forwarder.forward(&route, request, tunnel).await?;
+        Ok(match lease {
+            Some(lease) => lease.cover(response),
+            None => response,
+        })
+    }
+
+    fn lease(&self, principal: Arc<Principal>) -> Lease {
+        let (revocations, clock) = (self.revocations.clone(), self.clock.clone());
+        Lease { principal, revocations, clock, every: self.settings.lease_check }
     }
 
     fn find(&self, request: &Request<Incoming>, passage: &mut Passage) -> Result<Found, Refusal> {
@@ -250,27 +266,12 @@ impl Door {
     async fn authenticate(&self, route: &Route, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
         let open = matches!(route.access, Access::Anyone(_));
         let Some(token) = bearer(headers) else {
-            return if open {
-                Ok(None)
-            } else {
-                Err(unauthenticated("Bearer", "sign_in_required", "this route needs a token"))
-            };
+            return if open { Ok(None) } else { Err(admission::sign_in_required()) };
         };
         match self.tokens.check(token, self.clock.now()).await {
             Ok(principal) => Ok(Some(principal)),
             Err(_) if open => Ok(None),
-            Err(TokenError::NoKeys) => {
-                let problem = Problem::new(503, "keys_unavailable", "tokens cannot be checked at the moment");
-                Err(Box::new(problem.retry_after(Duration::from_secs(1))))
-            }
-            Err(why) => {
-                let (code, detail) = match why {
-                    TokenError::Expired => ("token_expired", "the token has expired"),
-                    TokenError::Revoked => ("token_revoked", "the token was revoked"),
-                    TokenError::Invalid | TokenError::NoKeys => ("token_invalid", "the token is not valid here"),
-                };
-                Err(unauthenticated("Bearer error=\"invalid_token\"", code, detail))
-            }
+            Err(why) => Err(admission::token_refused(why)),
         }
     }
 
@@ -283,6 +284,8 @@ impl Door {
         principal: Option<&Principal>,
         passage: &Passage,
     ) {
+        // First what the peer calls its own, or it could name our headers and have them taken off again.
+        headers::strip_hop(headers);
         headers::strip_ours(headers);
         let service = &route.upstream.service;
         // Only the auth service ever reads a token; the others get what it says, and our word for it.
@@ -298,97 +301,15 @@ impl Door {
         headers.insert(CORRELATION, passage.correlation.clone());
     }
 
-    fn own_page(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        let path = request.uri().path();
-        if !matches!(path, "/livez" | "/readyz" | "/metrics") || request.method() != Method::GET {
-            return None;
+    fn why_not_ready(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Acquire) {
+            return Some("draining\n");
         }
-        let mut response = match path {
-            "/livez" => Response::new(Body::from("ok\n")),
-            "/readyz" => self.readiness(),
-            _ => self.metrics_page(),
-        };
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().entry(CONTENT_TYPE).or_insert(text);
-        Some(response)
-    }
-
-    fn readiness(&self) -> Response<Body> {
-        let why_not = if self.draining.load(Ordering::Acquire) {
-            Some("draining\n")
-        } else if self.keys.current().is_empty() {
-            Some("no signing keys yet\n")
-        } else {
-            None
-        };
-        let mut response = Response::new(Body::from(why_not.unwrap_or("ok\n")));
-        if why_not.is_some() {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
-        response
-    }
-
-    fn metrics_page(&self) -> Response<Body> {
-        let mut text = String::new();
-        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
-            return Problem::internal().into_response();
-        }
-        let mut response = Response::new(Body::from(text));
-        let media = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, media);
-        response
+        self.keys.current().is_empty().then_some("no signing keys yet\n")
     }
 }
 
 enum Found {
     Route(Arc<Route>),
     Answer(Response<Body>),
-}
-
-/// Refuses requests that two readers could understand differently.
-fn check_form(request: &Request<Incoming>) -> Result<(), Refusal> {
-    let bad = |detail: &'static str| Err(Box::new(Problem::new(400, "malformed_request", detail)));
-    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-        return Err(Box::new(Problem::new(405, "method_not_allowed", "this method is not offered here")));
-    }
-    if let Some(why) = paths::objection(request.uri().path()) {
-        return bad(why);
-    }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return bad("name the host once");
-    }
-    if request.version() == Version::HTTP_11 && host.is_none() {
-        return bad("name the host");
-    }
-    Ok(())
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn authorise(route: &Route, principal: Option<&Principal>) -> Result<(), Refusal> {
-    let Access::May(permission) = route.access else { return Ok(()) };
-    let granted = principal.is_some_and(|who| who.roles.iter().any(|role| permission.roles.contains(&role.as_str())));
-    if granted {
-        return Ok(());
-    }
-    let problem = Problem::new(403, "forbidden", "your roles do not grant this")
-        .with("permission", permission.name)
-        .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"insufficient_scope\""));
-    Err(Box::new(problem))
-}
-
-fn unauthenticated(challenge: &'static str, code: &'static str, detail: &'static str) -> Refusal {
-    Box::new(Problem::new(401, code, detail).header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
-}
-
-fn shed() -> Refusal {
-    Box::new(
-        Problem::new(503, "overloaded", "too much is under way; come back a little later")
-            .retry_after(Duration::from_secs(1)),
-    )
 }

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::door::Refusal;
 use crate::headers::{strip_hop, wants_websocket};
+use crate::lease::Lease;
 use crate::outbound::{Fault, Outbound, Pool};
 use crate::table::Route;
 use crate::upstream::Instance;
@@ -51,7 +52,7 @@ struct Letter {
     target: http::uri::PathAndQuery,
     headers: HeaderMap,
     body: Content,
-    tunnel: Option<(OnUpgrade, HeaderValue)>,
+    tunnel: Option<Tunnel>,
 }
 
 enum Content {
@@ -73,8 +74,13 @@ enum Failure {
 
 impl Forwarder {
     /// Sends a request, whose headers are ready, to an instance of the route's service.
-    pub(crate) async fn forward(&self, route: &Route, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-        let mut letter = self.letter(route, request).await?;
+    pub(crate) async fn forward(
+        &self,
+        route: &Route,
+        request: Request<Incoming>,
+        tunnel: Option<Tunnel>,
+    ) -> Result<Response<Body>, Refusal> {
+        let mut letter = self.letter(route, request, tunnel).await?;
         let until = Instant::now() + self.deadline;
         self.budget.earn();
         let mut avoid = None;
@@ -100,15 +106,15 @@ impl Forwarder {
         Err(unreachable_service())
     }
 
-    async fn letter(&self, route: &Route, mut request: Request<Incoming>) -> Result<Letter, Refusal> {
-        let tunnel = (request.version() == Version::HTTP_11 && wants_websocket(request.headers()))
-            .then(|| (hyper::upgrade::on(&mut request), request.headers().get(UPGRADE).cloned()))
-            .and_then(|(upgrade, protocol)| Some((upgrade, protocol?)));
+    async fn letter(
+        &self,
+        route: &Route,
+        request: Request<Incoming>,
+        tunnel: Option<Tunnel>,
+    ) -> Result<Letter, Refusal> {
         let (mut parts, body) = request.into_parts();
-        strip_hop(&mut parts.headers);
-        if let Some((_, protocol)) = &tunnel {
-            parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            parts.headers.insert(UPGRADE, protocol.clone());
+        if let Some(tunnel) = &tunnel {
+            tunnel.announce(&mut parts.headers);
         }
         if !parts.headers.contains_key(HOST)
             && let Some(host) = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
@@ -180,16 +186,15 @@ impl Forwarder {
         }
     }
 
-    fn answer(&self, mut response: Response<Incoming>, tunnel: Option<(OnUpgrade, HeaderValue)>) -> Response<Body> {
+    fn answer(&self, mut response: Response<Incoming>, tunnel: Option<Tunnel>) -> Response<Body> {
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let inner = switching.then(|| hyper::upgrade::on(&mut response));
         let (mut parts, body) = response.into_parts();
         strip_hop(&mut parts.headers);
         match (tunnel, inner) {
-            (Some((outer, protocol)), Some(inner)) => {
-                parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                parts.headers.insert(UPGRADE, protocol);
-                self.tunnels.spawn(tunnel_between(outer, inner, self.closing.clone()));
+            (Some(tunnel), Some(inner)) => {
+                tunnel.announce(&mut parts.headers);
+                self.tunnels.spawn(tunnel.join(inner, self.closing.clone()));
                 Response::from_parts(parts, Body::empty())
             }
             (None, Some(_)) => {
@@ -203,13 +208,44 @@ impl Forwarder {
     }
 }
 
-async fn tunnel_between(outer: OnUpgrade, inner: OnUpgrade, closing: CancellationToken) {
-    let (Ok(outer), Ok(inner)) = tokio::join!(outer, inner) else { return };
-    let (mut outer, mut inner) = (TokioIo::new(outer), TokioIo::new(inner));
-    tokio::select! {
-        // How it ends is the affair of its two ends.
-        _ = tokio::io::copy_bidirectional(&mut outer, &mut inner) => {}
-        () = closing.cancelled() => {}
+/// The client's side of a connection that will speak another protocol.
+pub(crate) struct Tunnel {
+    upgrade: OnUpgrade,
+    protocol: HeaderValue,
+    /// The caller's right to it; without a caller it lasts as long as its ends.
+    lease: Option<Lease>,
+}
+
+impl Tunnel {
+    /// Takes note of the wish before the headers that carry it are taken off.
+    pub(crate) fn wanted(request: &mut Request<Incoming>, lease: Option<&Lease>) -> Option<Self> {
+        if request.version() != Version::HTTP_11 || !wants_websocket(request.headers()) {
+            return None;
+        }
+        let protocol = request.headers().get(UPGRADE)?.clone();
+        Some(Self { upgrade: hyper::upgrade::on(request), protocol, lease: lease.cloned() })
+    }
+
+    fn announce(&self, headers: &mut HeaderMap) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, self.protocol.clone());
+    }
+
+    async fn join(self, inner: OnUpgrade, closing: CancellationToken) {
+        let (Ok(outer), Ok(inner)) = tokio::join!(self.upgrade, inner) else { return };
+        let (mut outer, mut inner) = (TokioIo::new(outer), TokioIo::new(inner));
+        let over = async {
+            match self.lease {
+                Some(lease) => lease.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // How it ends is the affair of its two ends.
+            _ = tokio::io::copy_bidirectional(&mut outer, &mut inner) => {}
+            () = closing.cancelled() => {}
+            () = over => {}
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! The only public door: limits, tokens, routing and balancing. It knows manifests, not services.
 
+mod admission;
 mod compress;
 mod cors;
 mod door;
 mod forward;
 mod headers;
 mod keys;
+mod lease;
 mod limits;
 mod metrics;
 mod outbound;
+mod pages;
 mod paths;
 mod revocations;
 mod table;
@@ -59,6 +62,8 @@ pub struct Settings {
     pub breaker: BreakerSettings,
     /// Which pages of other sites may call.
     pub cors: Cors,
+    /// How often a stream's token is looked at again.
+    pub lease_check: Duration,
     /// From not ready to not accepting, so that balancers notice.
     pub unready: Duration,
 }
@@ -78,6 +83,7 @@ impl Default for Settings {
             retry_percent: 10,
             breaker: BreakerSettings::default(),
             cors: Cors::default(),
+            lease_check: Duration::from_secs(5),
             unready: Duration::from_secs(3),
         }
     }

@@ -122,16 +122,18 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     }
 
     async fn take(&self, key: &K) -> Result<Shown, Refusal> {
-        let wait = match self.try_take(key) {
-            Ok(shown) => return Ok(shown),
-            Err(wait) => wait,
-        };
-        if wait <= self.rate.wait {
-            tokio::time::sleep(wait).await;
-            if let Ok(shown) = self.try_take(key) {
-                return Ok(shown);
+        let mut patience = self.rate.wait;
+        let wait = loop {
+            match self.try_take(key) {
+                Ok(shown) => return Ok(shown),
+                Err(wait) if wait > patience => break wait,
+                Err(wait) => {
+                    // Others wait for the same moment and one of them may win it.
+                    patience -= wait;
+                    tokio::time::sleep(wait).await;
+                }
             }
-        }
+        };
         let shown = self.shown(0, wait);
         let problem = Problem::new(429, "rate_limited", "too many requests; come back a little later")
             .retry_after(wait)

@@ -35,6 +35,23 @@ pub(crate) struct Principal {
     generation: u64,
 }
 
+impl Principal {
+    /// Whether the token still counts at this moment.
+    pub(crate) fn stands(&self, revocations: &Revocations, now: Timestamp) -> Result<(), TokenError> {
+        let seconds = now.seconds();
+        if seconds > self.expires.saturating_add(SKEW) {
+            return Err(TokenError::Expired);
+        }
+        if seconds < self.not_before.saturating_sub(SKEW) {
+            return Err(TokenError::Invalid);
+        }
+        if revocations.revoked(self.user, self.session, self.issued_at) {
+            return Err(TokenError::Revoked);
+        }
+        Ok(())
+    }
+}
+
 /// Why a token does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
@@ -96,17 +113,7 @@ impl Tokens {
                 checked
             }
         };
-        let seconds = now.seconds();
-        if seconds > principal.expires.saturating_add(SKEW) {
-            self.known.invalidate(&hash);
-            return Err(TokenError::Expired);
-        }
-        if seconds < principal.not_before.saturating_sub(SKEW) {
-            return Err(TokenError::Invalid);
-        }
-        if self.revocations.revoked(principal.user, principal.session, principal.issued_at) {
-            return Err(TokenError::Revoked);
-        }
+        principal.stands(&self.revocations, now)?;
         Ok(principal)
     }
 

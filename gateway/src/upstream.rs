@@ -71,6 +71,10 @@ impl Instance {
         }
     }
 
+    fn load(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     fn available(&self, now: Timestamp) -> bool {
         self.ejected_until.load(Ordering::Relaxed) <= now.micros()
     }
@@ -118,17 +122,20 @@ impl Upstream {
             [] => None,
             [only] => Some(Arc::clone(only)),
             all => {
+                // Two neighbours from a random start: one pass, and no list of the usable ones.
+                let start = rand::rng().random_range(0..all.len());
+                let mut from_start = all.iter().cycle().skip(start).take(all.len());
                 let usable = |instance: &&Arc<Instance>| instance.available(now) && Some(instance.address) != avoid;
-                let count = all.iter().filter(usable).count();
-                if count == 0 {
-                    // All are in disgrace: any of them is better than none, the one just tried last of all.
-                    let others = || all.iter().filter(|instance| Some(instance.address) != avoid);
-                    return others().min_by_key(|instance| instance.in_flight.load(Ordering::Relaxed)).cloned();
+                let (one, two) = (from_start.find(usable), from_start.find(usable));
+                // If all are in disgrace, any is better than none; the one just tried comes last.
+                let any = || {
+                    all.iter().filter(|instance| Some(instance.address) != avoid).min_by_key(|instance| instance.load())
+                };
+                match (one, two) {
+                    (Some(one), Some(two)) if two.load() < one.load() => Some(Arc::clone(two)),
+                    (Some(one), _) => Some(Arc::clone(one)),
+                    (None, _) => any().cloned(),
                 }
-                let one = all.iter().filter(usable).nth(rand::rng().random_range(0..count))?;
-                let two = all.iter().filter(usable).nth(rand::rng().random_range(0..count))?;
-                let load = |instance: &Instance| instance.in_flight.load(Ordering::Relaxed);
-                Some(Arc::clone(if load(one) <= load(two) { one } else { two }))
             }
         }
     }

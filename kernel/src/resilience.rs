@@ -271,7 +271,7 @@ impl RetryBudget {
         // A full purse is the usual case and costs a read only.
         if self.balance.load(Ordering::Relaxed) < self.most {
             let add = |balance: u32| Some(balance.saturating_add(self.deposit).min(self.most));
-            drop(self.balance.try_update(Ordering::Relaxed, Ordering::Relaxed, add));
+            self.balance.try_update(Ordering::Relaxed, Ordering::Relaxed, add).ok();
         }
     }
 

@@ -71,11 +71,11 @@ impl Common {
         TcpListener::bind(address).await.with_context(taken)
     }
 
-    async fn service(&self, name: &str) -> Result<Running> {
+    async fn service(&self, name: &str, listener: TcpListener) -> Result<Running> {
         let declared = services::all().into_iter().find(|s| s.manifest().name == name);
         let Some(declared) = declared else { bail!("there is no service {name}; see `foodexpress ls`") };
         let around = Surroundings {
-            listener: self.listener(name).await?,
+            listener,
             engine: self.data.engine(name),
             directory: self.directory(),
             signer: self.signer.clone(),
@@ -87,8 +87,7 @@ impl Common {
         kernel::service::start(&declared, around).await.with_context(|| format!("{name} did not start"))
     }
 
-    async fn gateway(&self) -> Result<door::Door> {
-        let listener = self.listener(GATEWAY).await?;
+    async fn gateway(&self, listener: TcpListener) -> Result<door::Door> {
         door::open(listener, self.directory(), self.signer.clone(), &self.sources()?).await
     }
 }
@@ -118,9 +117,15 @@ impl City {
         let began = Instant::now();
         let card_network = launcher.spawn(CARD_NETWORK)?;
         let names: Vec<&'static str> = services::all().iter().map(|s| s.manifest().name).collect();
-        let starting = names.iter().map(|name| async {
-            let began = Instant::now();
-            common.service(name).await.map(|running| (running, began))
+        // All ports are open before anybody looks for a neighbour, so that nobody has to try twice.
+        let gateway_port = common.listener(GATEWAY).await?;
+        let mut ports = Vec::new();
+        for name in &names {
+            ports.push((*name, common.listener(name).await?));
+        }
+        let starting = ports.into_iter().map(|(name, port)| {
+            let (common, began) = (&common, Instant::now());
+            async move { common.service(name, port).await.map(|running| (running, began)) }
         });
         let mut running = Vec::new();
         for (service, began) in futures::future::try_join_all(starting).await? {
@@ -128,7 +133,7 @@ impl City {
             running.push(service);
         }
         let opening = Instant::now();
-        let door = common.gateway().await?;
+        let door = common.gateway(gateway_port).await?;
         ready(GATEWAY, std::process::id(), opening);
         card_network.until_ready(Duration::from_secs(10)).await?;
         ready(CARD_NETWORK, card_network.pid(), began);
@@ -169,13 +174,14 @@ pub async fn serve(data: &DataFolder, name: &str, settings: &[(String, String)],
     if !common.addresses.contains_key(name) {
         bail!("the city in {} has no place for {name}", data.path().display());
     }
+    let listener = common.listener(name).await?;
     if name == GATEWAY {
-        let door = common.gateway().await?;
+        let door = common.gateway(listener).await?;
         stop.await;
         door.stop().await;
         return Ok(());
     }
-    let running = common.service(name).await?;
+    let running = common.service(name, listener).await?;
     tokio::select! {
         () = stop => {
             running.stop().await;

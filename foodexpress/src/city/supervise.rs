@@ -37,7 +37,7 @@ impl Launcher {
     pub(super) fn new(plan: &Plan, addresses: &BTreeMap<String, SocketAddr>) -> Result<Self> {
         // Made before any member starts, so that all of them read the same.
         let secrets = plan.data.secrets()?;
-        for name in ["internal", "card-network-api-key", "card-network-webhook"] {
+        for name in ["internal", "card-network-api-key", "card-network-webhook-secret"] {
             secrets.get(name).with_context(|| format!("cannot make the secret {name}"))?;
         }
         Ok(Self {
@@ -56,7 +56,7 @@ impl Launcher {
             let secrets = self.data.path().join("secrets");
             command.arg(CARD_NETWORK).arg("--data").arg(self.data.card_network()).arg("--addr").arg(address.to_string());
             command.arg("--api-key-file").arg(secrets.join("card-network-api-key"));
-            command.arg("--webhook-secret-file").arg(secrets.join("card-network-webhook"));
+            command.arg("--webhook-secret-file").arg(secrets.join("card-network-webhook-secret"));
             command.arg("--webhook-url").arg(format!("http://{}/api/v1/provider-events", self.addresses[GATEWAY]));
             command.arg("--seed").arg(self.seed.to_string());
         } else {

@@ -1,5 +1,6 @@
 //! The city as a customer's, a kitchen's or a courier's program sees it: through the gateway, with a token.
 
+mod insider;
 mod sign_in;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use insider::Insider;
 pub use sign_in::sign_in;
 
 /// How often a request that may be repeated is repeated before the city counts as gone.

@@ -117,7 +117,7 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
     };
     let own = parts.router.clone().merge(events::admin_router(hands));
     let router = whole_router(declared, &around, &store, &health, &metrics, &tasks.stopping(), own);
-    run_parts(name, parts, &around, &store, &bus, &tasks);
+    run_parts(name, address, parts, &around, &store, &bus, &tasks);
     let served = server::serve(around.listener, router, Limits::default(), tasks.stopping());
     tasks.spawn("server", telemetry::in_service(name, served));
     health.started();
@@ -125,9 +125,10 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
 }
 
 /// Consumers, jobs and, where insert order is not commit order, the relay.
-fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &Store, bus: &BusHealth, tasks: &Tasks) {
+fn run_parts(name: &'static str, address: SocketAddr, parts: Parts, around: &Surroundings, store: &Store, bus: &BusHealth, tasks: &Tasks) {
     let (signer, clock) = (around.signer.clone(), around.clock.clone());
     let authorize = move |publisher: &str| -> HeaderMap { signer.sign(name, publisher, None, clock.now()) };
+    let hears = !parts.reactions.is_empty();
     let consumer = Consumer {
         name,
         store: store.clone(),
@@ -136,8 +137,11 @@ fn run_parts(name: &'static str, parts: Parts, around: &Surroundings, store: &St
         authorize: Arc::new(authorize),
         health: bus.clone(),
     };
-    tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
-    let owner = format!("{name}-{}-{}", std::process::id(), crate::ids::fresh().simple());
+    if hears {
+        tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
+    }
+    // The same after a crash, so that the leases this instance held are its own again at once.
+    let owner = format!("{name}@{address}");
     tasks.spawn("relay", telemetry::in_service(name, relay::run(store.clone(), owner.clone(), tasks.stopping())));
     let (jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
     let running = jobs::run(store.clone(), owner, jobs, timers, stop);

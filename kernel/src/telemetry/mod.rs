@@ -7,6 +7,6 @@ mod redact;
 mod trace;
 
 pub use measures::{BusMeasures, HttpMeasures, HttpRequest, StoreMeasures};
-pub use metrics::{Label, Metrics};
+pub use metrics::{Counter, Gauge, Histogram, Label, Metrics};
 pub(crate) use trace::carried;
 pub use trace::{Trace, current_service, current_trace, in_service, in_trace};

@@ -118,6 +118,29 @@ async fn expire_lease(world: &World) {
 }
 
 #[test]
+fn a_commit_wakes_the_relay() {
+    on_engines(SERVERS, async |world| {
+        let store = world.open().await;
+        add_things(&store).await;
+        let stop = CancellationToken::new();
+        let (relayed, stopping) = (store.clone(), stop.clone());
+        let relay = spawn(async move { run_relay(relayed, "the only one", stopping).await });
+        let mut waited = Duration::ZERO;
+        for position in 1..=5 {
+            // By now the relay has found nothing more and would look again in a second.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            change(&store, Uuid::from_u128(1)).await;
+            let committed = std::time::Instant::now();
+            head_reaches(&store, position).await;
+            waited += committed.elapsed();
+        }
+        assert!(waited < Duration::from_millis(2500), "{waited:?} for five events");
+        stop.cancel();
+        relay.await.unwrap();
+    });
+}
+
+#[test]
 fn a_relay_that_slept_through_its_lease_publishes_nothing() {
     on_engines(SERVERS, async |world| {
         let store = world.open().await;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use contracts::kitchen::{
-    InventoryRejected, InventoryReleased, InventoryReserved, KitchenAccepted, KitchenExpired, KitchenReady, KitchenRejected,
-    KitchenStarted,
+    InventoryRejected, InventoryReleased, InventoryReserved, KitchenAccepted, KitchenExpired, KitchenReady,
+    KitchenRejected, KitchenStarted,
 };
 use contracts::orders::OrderState;
 use kernel::clock::Timestamp;

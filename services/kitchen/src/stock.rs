@@ -82,8 +82,15 @@ mod tests {
 
     #[test]
     fn a_menu_heard_twice_changes_stock_once() {
-        let before = BTreeMap::from([known(1, Some(5)), known(2, Some(5)), known(3, None), known(4, Some(9)), known(5, Some(5))]);
-        let menu = [item(1, Some(5)), item(2, Some(8)), item(3, Some(4)), item(5, None), item(6, Some(1)), item(7, None)];
+        let before = BTreeMap::from([
+            known(1, Some(5)),
+            known(2, Some(5)),
+            known(3, None),
+            known(4, Some(9)),
+            known(5, Some(5)),
+        ]);
+        let menu =
+            [item(1, Some(5)), item(2, Some(8)), item(3, Some(4)), item(5, None), item(6, Some(1)), item(7, None)];
         let got = changes(&before, &menu);
         let wanted = BTreeMap::from([
             (id(2), Change::Move { name: "Dish 2".into(), daily: 8, by: 3 }),

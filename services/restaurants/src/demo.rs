@@ -62,7 +62,8 @@ const fn fixed(kind: u128, number: u128) -> Uuid {
 
 /// Opens every restaurant of the demo city that is not there yet; gives how many were opened.
 pub(crate) async fn found(tx: &Tx) -> Result<usize, StoreError> {
-    let city: City = serde_json::from_str(TEXT).map_err(|e| StoreError::Refused(format!("the demo city does not read: {e}")))?;
+    let city: City =
+        serde_json::from_str(TEXT).map_err(|e| StoreError::Refused(format!("the demo city does not read: {e}")))?;
     let mut opened = 0;
     for (number, diner) in (0_u128..).zip(&city.restaurants) {
         let row = restaurant_row(&city, number, diner, tx.now());
@@ -106,7 +107,8 @@ fn restaurant_row(city: &City, number: u128, diner: &Diner, now: Timestamp) -> R
 }
 
 fn items(city: &City, number: u128, diner: &Diner) -> Vec<ItemRow> {
-    let dishes = diner.menu.iter().flat_map(|(category, tax, dishes)| dishes.iter().map(move |dish| (category, *tax, dish)));
+    let dishes =
+        diner.menu.iter().flat_map(|(category, tax, dishes)| dishes.iter().map(move |dish| (category, *tax, dish)));
     let row = |(place, (category, tax, dish)): (u32, (&String, i64, &Dish))| {
         let (name, description, price, stock, groups) = dish;
         ItemRow {
@@ -170,7 +172,8 @@ mod tests {
         let city = city();
         let mut seen = BTreeSet::new();
         for (number, diner) in (0_u128..).zip(&city.restaurants) {
-            let wanted: Vec<usize> = diner.menu.iter().flat_map(|(_, _, dishes)| dishes).map(|dish| dish.4.len()).collect();
+            let wanted: Vec<usize> =
+                diner.menu.iter().flat_map(|(_, _, dishes)| dishes).map(|dish| dish.4.len()).collect();
             let items = items(&city, number, diner);
             assert!(items.len() <= MOST_ITEMS);
             for (item, groups) in items.iter().zip(wanted) {

@@ -17,6 +17,9 @@ mod menu;
 mod restaurant;
 mod store;
 
+#[cfg(test)]
+mod scenes;
+
 use std::time::Duration;
 
 use kernel::clock::Clock;

@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn groups_that_can_be_chosen_from_are_taken() {
-        for groups in [vec![], vec![group(10, 1, 1, &[0, 350])], vec![group(10, 0, 2, &[0, 0, 90]), group(20, 2, 2, &[0, 0])]] {
+        for groups in
+            [vec![], vec![group(10, 1, 1, &[0, 350])], vec![group(10, 0, 2, &[0, 0, 90]), group(20, 2, 2, &[0, 0])]]
+        {
             assert_eq!(check_options(&groups), Ok(()), "{groups:?}");
         }
     }

@@ -40,7 +40,9 @@ pub(crate) fn check_hours(hours: &[Hours]) -> Result<(), &'static str> {
         return Err("weekday goes from 1 (Monday) to 7 (Sunday)");
     }
     if hours.iter().any(|h| h.opens_minute < 0 || h.closes_minute > DAY || h.opens_minute >= h.closes_minute) {
-        return Err("minutes go from 0 to 1440, and closes_minute is larger than opens_minute; write a night as two stretches");
+        return Err(
+            "minutes go from 0 to 1440, and closes_minute is larger than opens_minute; write a night as two stretches",
+        );
     }
     let mut stretches: Vec<(i64, i64)> = hours.iter().map(in_week).collect();
     stretches.sort_unstable();
@@ -150,7 +152,8 @@ mod tests {
 
     #[test]
     fn hours_that_cannot_be_meant_are_refused() {
-        let good = [vec![], vec![stretch(1, 0, 1440), stretch(2, 0, 1440)], vec![stretch(5, 600, 700), stretch(5, 700, 800)]];
+        let good =
+            [vec![], vec![stretch(1, 0, 1440), stretch(2, 0, 1440)], vec![stretch(5, 600, 700), stretch(5, 700, 800)]];
         let bad = [
             vec![stretch(0, 0, 60)],
             vec![stretch(8, 0, 60)],

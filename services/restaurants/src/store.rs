@@ -160,7 +160,11 @@ pub(crate) async fn name_key(db: &Db, id: Uuid) -> Result<Option<(String, Uuid)>
 }
 
 pub(crate) async fn find(db: &Db, id: Uuid) -> Result<Option<RestaurantRow>, StoreError> {
-    db.maybe(sql!(RestaurantRow, concat!("SELECT ", restaurant_columns!(), " FROM restaurants WHERE id = $1")), params![id]).await
+    db.maybe(
+        sql!(RestaurantRow, concat!("SELECT ", restaurant_columns!(), " FROM restaurants WHERE id = $1")),
+        params![id],
+    )
+    .await
 }
 
 pub(crate) async fn is_empty(db: &Db) -> Result<bool, StoreError> {
@@ -182,7 +186,10 @@ pub(crate) async fn next_version(tx: &Tx, org: Uuid, id: Uuid) -> Result<Restaur
     tx.one(
         sql!(
             RestaurantRow,
-            concat!("UPDATE restaurants SET version = version + 1 WHERE org_id = $1 AND id = $2 RETURNING ", restaurant_columns!())
+            concat!(
+                "UPDATE restaurants SET version = version + 1 WHERE org_id = $1 AND id = $2 RETURNING ",
+                restaurant_columns!()
+            )
         ),
         params![org, id],
     )
@@ -238,7 +245,11 @@ pub(crate) async fn menu(db: &Db, restaurant: &RestaurantRow, version: i64) -> R
         .all(
             sql!(
                 ItemRow,
-                concat!("SELECT ", item_columns!(), " FROM menu_items WHERE org_id = $1 AND restaurant_id = $2 ORDER BY position, id")
+                concat!(
+                    "SELECT ",
+                    item_columns!(),
+                    " FROM menu_items WHERE org_id = $1 AND restaurant_id = $2 ORDER BY position, id"
+                )
             ),
             params![restaurant.org_id, restaurant.id],
         )
@@ -256,7 +267,11 @@ pub(crate) async fn item(db: &Db, org: Uuid, restaurant: Uuid, id: Uuid) -> Resu
     db.maybe(
         sql!(
             ItemRow,
-            concat!("SELECT ", item_columns!(), " FROM menu_items WHERE org_id = $1 AND restaurant_id = $2 AND id = $3")
+            concat!(
+                "SELECT ",
+                item_columns!(),
+                " FROM menu_items WHERE org_id = $1 AND restaurant_id = $2 AND id = $3"
+            )
         ),
         params![org, restaurant, id],
     )

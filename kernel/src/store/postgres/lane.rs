@@ -33,7 +33,7 @@ impl Settings {
         let millis = |time: Duration| Value::Text(time.as_millis().to_string());
         Self([
             // The client cancels at the deadline; the server's own limits only matter when the client is gone.
-            millis(deadline + Duration::from_millis(500)),
+            millis(deadline * 2),
             millis(deadline * 3 / 4),
             millis(deadline + Duration::from_secs(1)),
             Value::Text(format!("\"{schema}\"")),

@@ -27,7 +27,7 @@ pub(crate) struct PgRead {
 impl PgRead {
     pub(super) fn new(pool: Arc<Pool>, settings: Arc<Settings>, deadline: Duration) -> Self {
         // The server's own limit speaks first and says why; ours is for a server that does not answer at all.
-        Self { pool, settings, limit: deadline + Duration::from_secs(1) }
+        Self { pool, settings, limit: deadline * 2 + Duration::from_secs(1) }
     }
 
     pub(crate) async fn query(

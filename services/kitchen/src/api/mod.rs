@@ -16,7 +16,12 @@ pub(crate) fn routes() -> Routes<Kitchen> {
         .get("/api/v1/kitchen/tickets", May(KITCHEN_WORK), "List tickets", tickets::list_tickets)
         .post("/api/v1/kitchen/tickets/{order_id}/accept", May(KITCHEN_WORK), "Accept an order", tickets::accept_ticket)
         .post("/api/v1/kitchen/tickets/{order_id}/reject", May(KITCHEN_WORK), "Refuse an order", tickets::reject_ticket)
-        .post("/api/v1/kitchen/tickets/{order_id}/ready", May(KITCHEN_WORK), "Say that the food is ready", tickets::finish_ticket)
+        .post(
+            "/api/v1/kitchen/tickets/{order_id}/ready",
+            May(KITCHEN_WORK),
+            "Say that the food is ready",
+            tickets::finish_ticket,
+        )
         .get("/api/v1/kitchen/stock", May(KITCHEN_WORK), "List a restaurant's counted items", stock::list_stock)
         .put("/api/v1/kitchen/stock/{item_id}", May(KITCHEN_WORK), "Correct what is on hand", stock::count_stock)
 }

@@ -70,7 +70,8 @@ pub(crate) async fn list_stock(
     Query(list): Query<ListStock>,
 ) -> Result<Json<Page<StockView>>, Fail> {
     let db = state.store.read();
-    let rows = store::list_stock(&db, own_orgs(&caller), list.restaurant_id, list.page_token, list.page_size + 1).await?;
+    let rows =
+        store::list_stock(&db, own_orgs(&caller), list.restaurant_id, list.page_token, list.page_size + 1).await?;
     let (rows, more) = cut(rows, list.page_size);
     let next_page_token = rows.last().filter(|_| more).map(|last| last.item_id.simple().to_string());
     Ok(Json(Page { items: rows.into_iter().map(StockView::from).collect(), next_page_token }))

@@ -177,7 +177,13 @@ async fn workable(tx: &Tx, caller: &Caller, order: Uuid) -> Result<TicketRow, Fa
     found.filter(|ticket| may_work(caller, ticket.org_id)).ok_or_else(Fail::not_found)
 }
 
-async fn take(tx: &Tx, ticket: &TicketRow, step: Step, note: Note, otherwise: Refusal) -> Result<Json<TicketView>, Fail> {
+async fn take(
+    tx: &Tx,
+    ticket: &TicketRow,
+    step: Step,
+    note: Note,
+    otherwise: Refusal,
+) -> Result<Json<TicketView>, Fail> {
     match steps::take(tx, ticket, step, note).await? {
         Outcome::Taken(now) => Ok(Json(TicketView::from(*now))),
         Outcome::Impossible => Err(otherwise.problem().with("status", ticket.status.word()).into()),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::Place;
-use contracts::kitchen::{inventory, ticket};
 use contracts::orders::{Card, DeliverTo, OrderLine, OrderState, OrderStatus};
 use contracts::restaurants::{MenuItem, MenuState};
 use kernel::clock::{Clock, Timestamp};
@@ -16,7 +15,7 @@ use kernel::telemetry::Trace;
 use kernel::{params, row, sql};
 use uuid::Uuid;
 
-use crate::{Kitchen, Settings, store};
+use crate::{Kitchen, Settings, service, store};
 
 row! {
     /// An event that the kitchen has published.
@@ -36,7 +35,7 @@ impl City {
     pub(super) async fn new(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual("2026-11-21T12:00:00Z".parse().unwrap());
-        let claims = inventory::EVENTS.iter().chain(ticket::EVENTS).map(|event| event.name).collect();
+        let claims = service().manifest().publishes.iter().map(|event| event.name).collect();
         let engine = Engine::Sqlite { path: folder.path().join("kitchen.db") };
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
         Self { kitchen: Arc::new(Kitchen { store, clock, settings }), _folder: folder }

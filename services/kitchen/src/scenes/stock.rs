@@ -159,7 +159,11 @@ async fn every_statement_of_the_kitchen_prepares() {
     let own: Vec<_> = STATEMENTS.iter().filter(|statement| statement.module.starts_with("kitchen")).collect();
     assert!(own.len() > 20, "{} statements", own.len());
     for statement in own {
-        city.kitchen.store.prepare(statement).await.unwrap_or_else(|e| panic!("{}:{}: {e}", statement.file, statement.line));
+        city.kitchen
+            .store
+            .prepare(statement)
+            .await
+            .unwrap_or_else(|e| panic!("{}:{}: {e}", statement.file, statement.line));
     }
     let nobody = store::stock_item(&city.kitchen.store.read(), Uuid::nil(), Uuid::nil()).await.unwrap();
     assert_eq!(nobody, None);

@@ -74,7 +74,8 @@ impl City {
     async fn timers(&self) -> Vec<(String, kernel::clock::Timestamp, Uuid)> {
         let db = self.kitchen.store.read();
         let now = self.kitchen.clock.now();
-        let steps = db.all(sql!(Timer, "SELECT step, due_at, entity_id FROM saga_timer ORDER BY due_at"), params![]).await;
+        let steps =
+            db.all(sql!(Timer, "SELECT step, due_at, entity_id FROM saga_timer ORDER BY due_at"), params![]).await;
         steps.unwrap().into_iter().filter(|t| t.due_at <= now).map(|t| (t.step, t.due_at, t.entity_id)).collect()
     }
 

@@ -96,7 +96,11 @@ pub(crate) async fn consume(tx: &Tx, org: Uuid, order: Uuid) -> Result<Option<Uu
     Ok(found.map(|Scalar(restaurant)| restaurant))
 }
 
-pub(crate) async fn reservation_status(db: &Db, org: Uuid, order: Uuid) -> Result<Option<ReservationStatus>, StoreError> {
+pub(crate) async fn reservation_status(
+    db: &Db,
+    org: Uuid,
+    order: Uuid,
+) -> Result<Option<ReservationStatus>, StoreError> {
     let found = db
         .maybe(
             sql!(Scalar<ReservationStatus>, "SELECT status AS value FROM reservations WHERE org_id = $1 AND id = $2"),

@@ -41,7 +41,10 @@ row! {
 pub(crate) async fn known_stock(db: &Db, org: Uuid, restaurant: Uuid) -> Result<BTreeMap<Uuid, Known>, StoreError> {
     let rows = db
         .all(
-            sql!(StockRow, concat!("SELECT ", stock_columns!(), " FROM stock WHERE org_id = $1 AND restaurant_id = $2")),
+            sql!(
+                StockRow,
+                concat!("SELECT ", stock_columns!(), " FROM stock WHERE org_id = $1 AND restaurant_id = $2")
+            ),
             params![org, restaurant],
         )
         .await?;
@@ -129,7 +132,13 @@ pub(crate) async fn limited(db: &Db, org: Uuid, restaurant: Uuid, items: &[Uuid]
 }
 
 /// Sets some of an item aside if there is enough; says whether there was.
-pub(crate) async fn set_aside(tx: &Tx, org: Uuid, restaurant: Uuid, item: Uuid, quantity: i64) -> Result<bool, StoreError> {
+pub(crate) async fn set_aside(
+    tx: &Tx,
+    org: Uuid,
+    restaurant: Uuid,
+    item: Uuid,
+    quantity: i64,
+) -> Result<bool, StoreError> {
     let touched = tx
         .run(
             sql!("UPDATE stock SET reserved = reserved + $1 WHERE org_id = $2 AND restaurant_id = $3 AND item_id = $4 AND on_hand - reserved >= $1"),
@@ -140,7 +149,13 @@ pub(crate) async fn set_aside(tx: &Tx, org: Uuid, restaurant: Uuid, item: Uuid, 
 }
 
 /// Frees what was set aside.
-pub(crate) async fn put_back(tx: &Tx, org: Uuid, restaurant: Uuid, item: Uuid, quantity: i64) -> Result<(), StoreError> {
+pub(crate) async fn put_back(
+    tx: &Tx,
+    org: Uuid,
+    restaurant: Uuid,
+    item: Uuid,
+    quantity: i64,
+) -> Result<(), StoreError> {
     let touched = tx
         .run(
             sql!("UPDATE stock SET reserved = reserved - $1 WHERE org_id = $2 AND restaurant_id = $3 AND item_id = $4 AND reserved >= $1"),

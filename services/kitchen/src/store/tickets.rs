@@ -59,7 +59,8 @@ pub(crate) async fn ticket(db: &Db, org: Uuid, order: Uuid) -> Result<Option<Tic
 
 /// The same where the organisation is not known yet.
 pub(crate) async fn ticket_by_id(db: &Db, order: Uuid) -> Result<Option<TicketRow>, StoreError> {
-    db.maybe(sql!(TicketRow, concat!("SELECT ", ticket_columns!(), " FROM tickets WHERE id = $1")), params![order]).await
+    db.maybe(sql!(TicketRow, concat!("SELECT ", ticket_columns!(), " FROM tickets WHERE id = $1")), params![order])
+        .await
 }
 
 /// Moves a ticket on from exactly what it was; says whether nobody else was first.

@@ -14,7 +14,10 @@ use crate::Restaurants;
 use crate::menu::{MOST_ITEMS, check_options};
 use crate::store::{self, ItemRow, RestaurantRow};
 
-pub(crate) async fn show_menu(state: Arc<Restaurants>, Path(path): Path<RestaurantPath>) -> Result<Json<MenuState>, Fail> {
+pub(crate) async fn show_menu(
+    state: Arc<Restaurants>,
+    Path(path): Path<RestaurantPath>,
+) -> Result<Json<MenuState>, Fail> {
     let db = state.store.read();
     let restaurant = store::find(&db, path.id).await?.ok_or_else(Fail::not_found)?;
     Ok(Json(store::menu(&db, &restaurant, restaurant.menu_version).await?))
@@ -106,7 +109,12 @@ pub(crate) async fn put_item(
     Ok(Json(row.item()))
 }
 
-pub(crate) async fn remove_item(tx: Tx, _: Arc<Restaurants>, caller: Caller, Path(path): Path<ItemPath>) -> Result<Done, Fail> {
+pub(crate) async fn remove_item(
+    tx: Tx,
+    _: Arc<Restaurants>,
+    caller: Caller,
+    Path(path): Path<ItemPath>,
+) -> Result<Done, Fail> {
     let restaurant = editable(&tx, &caller, path.id).await?;
     let version = store::next_menu_version(&tx, restaurant.org_id, restaurant.id).await?;
     if !store::remove_item(&tx, restaurant.org_id, restaurant.id, path.item_id).await? {

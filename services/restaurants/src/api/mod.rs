@@ -1,7 +1,7 @@
 //! The routes of the restaurants service; handlers are in the file of their resource, in table order.
 
-mod menus;
-mod restaurants;
+pub(crate) mod menus;
+pub(crate) mod restaurants;
 
 use contracts::permissions::{ADMIN, MENU_EDIT};
 use kernel::http::{Caller, Fail, Routes};
@@ -22,17 +22,37 @@ pub(crate) fn routes() -> Routes<Restaurants> {
         .get("/api/v1/restaurants", Anyone(HUNGRY), "Find restaurants", restaurants::find_restaurants)
         .post("/api/v1/restaurants", May(MENU_EDIT), "Open a restaurant", restaurants::open_restaurant)
         .get("/api/v1/restaurants/{id}", Anyone(HUNGRY), "Show one restaurant", restaurants::show_restaurant)
-        .patch("/api/v1/restaurants/{id}", May(MENU_EDIT), "Change a restaurant's settings", restaurants::change_restaurant)
+        .patch(
+            "/api/v1/restaurants/{id}",
+            May(MENU_EDIT),
+            "Change a restaurant's settings",
+            restaurants::change_restaurant,
+        )
         .get("/api/v1/restaurants/{id}/menu", Anyone(HUNGRY), "Show a restaurant's menu", menus::show_menu)
-        .put("/api/v1/restaurants/{id}/menu/items/{item_id}", May(MENU_EDIT), "Put an item on the menu", menus::put_item)
-        .delete("/api/v1/restaurants/{id}/menu/items/{item_id}", May(MENU_EDIT), "Take an item off the menu", menus::remove_item)
+        .put(
+            "/api/v1/restaurants/{id}/menu/items/{item_id}",
+            May(MENU_EDIT),
+            "Put an item on the menu",
+            menus::put_item,
+        )
+        .delete(
+            "/api/v1/restaurants/{id}/menu/items/{item_id}",
+            May(MENU_EDIT),
+            "Take an item off the menu",
+            menus::remove_item,
+        )
         .put(
             "/api/v1/restaurants/{id}/menu/items/{item_id}/availability",
             May(MENU_EDIT),
             "Say whether an item is sold out",
             menus::set_availability,
         )
-        .post("/internal/demo-city", Workload, "Open the demo city's restaurants that are not there yet", restaurants::found_demo_city)
+        .post(
+            "/internal/demo-city",
+            Workload,
+            "Open the demo city's restaurants that are not there yet",
+            restaurants::found_demo_city,
+        )
 }
 
 kernel::refusals! {
@@ -49,16 +69,16 @@ kernel::refusals! {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct RestaurantPath {
     /// The restaurant.
-    id: Uuid,
+    pub(crate) id: Uuid,
 }
 
 /// Which item of which restaurant.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct ItemPath {
     /// The restaurant.
-    id: Uuid,
+    pub(crate) id: Uuid,
     /// The item; whoever adds it chooses its identity.
-    item_id: Uuid,
+    pub(crate) item_id: Uuid,
 }
 
 fn may_edit(caller: &Caller, org: Uuid) -> bool {

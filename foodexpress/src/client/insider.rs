@@ -1,0 +1,101 @@
+//! The city's own tools: they hold the city's secret, so they may ask each service directly, as support would.
+
+use anyhow::{Context as _, Result};
+use kernel::clock::Clock;
+use kernel::http::{Identity, Signer};
+use serde_json::Value;
+
+use crate::city::{CityMap, DataFolder};
+
+/// A tool inside the city.
+#[derive(Clone)]
+pub struct Insider {
+    http: reqwest::Client,
+    map: CityMap,
+    signer: Signer,
+    clock: Clock,
+    api_key: String,
+}
+
+impl Insider {
+    /// A tool for the city that runs in this folder.
+    pub fn of(data: &DataFolder, map: &CityMap) -> Result<Self> {
+        let secrets = data.secrets()?;
+        let signer = Signer::new(secrets.get("internal")?.reveal());
+        let http = reqwest::Client::builder().timeout(std::time::Duration::from_secs(20)).build()?;
+        let api_key = secrets.get("card-network-api-key")?.reveal_text();
+        Ok(Self { http, map: map.clone(), signer, clock: Clock::system(), api_key })
+    }
+
+    /// The signer that proves the tool to services.
+    pub fn signer(&self) -> Signer {
+        self.signer.clone()
+    }
+
+    /// Reads from a service with the eyes of support.
+    pub async fn read(&self, service: &str, path: &str) -> Result<Value> {
+        let support = contracts::demo::accounts().pop().context("the demo city's last account is support")?;
+        let identity = Identity {
+            user_id: support.user_id,
+            email: "tools@city.invalid".into(),
+            roles: vec![contracts::permissions::SUPPORT.to_owned()],
+            orgs: Vec::new(),
+            auth_time: self.clock.now().seconds(),
+            session: None,
+        };
+        let headers = self.signer.sign("tools", service, Some(&identity), self.clock.now());
+        self.get(self.map.url(service)?, path, |r| r.headers(headers)).await
+    }
+
+    /// Asks a service's own administration.
+    pub async fn internal(&self, service: &str, path: &str) -> Result<Value> {
+        let headers = self.signer.sign("tools", service, None, self.clock.now());
+        self.get(self.map.url(service)?, path, |r| r.headers(headers)).await
+    }
+
+    /// Tells a service's own administration to do something.
+    pub async fn command(&self, service: &str, path: &str, body: &Value) -> Result<Value> {
+        let headers = self.signer.sign("tools", service, None, self.clock.now());
+        let url = format!("{}{path}", self.map.url(service)?);
+        let answer = self.http.post(&url).headers(headers).json(body).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        anyhow::ensure!(status.is_success(), "{url}: {status} {text}");
+        serde_json::from_str(&text).with_context(|| format!("{url} does not answer in JSON"))
+    }
+
+    /// Reads the provider's books, with the provider's key.
+    pub async fn network(&self, path: &str) -> Result<Value> {
+        self.get(self.map.card_network()?, path, |r| r.bearer_auth(&self.api_key)).await
+    }
+
+    /// Sets the provider's faults.
+    pub async fn set_faults(&self, faults: &Value) -> Result<()> {
+        let url = format!("{}/v1/faults", self.map.card_network()?);
+        self.http.put(&url).bearer_auth(&self.api_key).json(faults).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    async fn get(&self, base: String, path: &str, with: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Result<Value> {
+        let url = format!("{base}{path}");
+        let answer = with(self.http.get(&url)).send().await.with_context(|| format!("no answer from {url}"))?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        anyhow::ensure!(status.is_success(), "{url}: {status} {text}");
+        serde_json::from_str(&text).with_context(|| format!("{url} does not answer in JSON"))
+    }
+
+    /// Every item of a paged list.
+    pub async fn every(&self, service: &str, path: &str) -> Result<Vec<Value>> {
+        let (mut all, mut token) = (Vec::new(), None::<String>);
+        loop {
+            let more = token.as_ref().map_or_else(String::new, |t| format!("&page_token={t}"));
+            let page = self.read(service, &format!("{path}?page_size=100{more}")).await?;
+            all.extend(page["items"].as_array().cloned().unwrap_or_default());
+            match page["next_page_token"].as_str() {
+                Some(next) => token = Some(next.to_owned()),
+                None => return Ok(all),
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `demo double-tap`: an impatient thumb. Many parallel posts under one key are one order, one charge, one answer.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::CityArgs;
+use super::demo::Stage;
+use crate::city::{CityMap, DataFolder};
+use crate::client::{Answer, Client};
+use crate::output::Output;
+use crate::walk::{TestCard, as_account, choose_meal, order_body, tokenise, until};
+
+/// Many parallel posts under one key.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: foodexpress demo double-tap -n 50")]
+pub struct DoubleTap {
+    /// How many posts.
+    #[arg(short, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    number: u32,
+    #[command(flatten)]
+    city: CityArgs,
+}
+
+impl DoubleTap {
+    pub(super) async fn run(self, data: DataFolder, out: Output) -> Result<ExitCode> {
+        let secrets = data.secrets()?;
+        let stage = Stage::set(data, &self.city, out).await?;
+        let api_key = secrets.get("card-network-api-key")?.reveal_text();
+        let result = tap(&stage.map, &api_key, self.number, out).await;
+        stage.strike().await;
+        let result = result?;
+        out.result(&result);
+        let right = json!({"orders": 1, "charges": 1, "distinct_answers": 1, "changed_body_status": 422});
+        let held = right.as_object().is_some_and(|want| want.iter().all(|(name, value)| &result[name] == value));
+        Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+async fn tap(map: &CityMap, api_key: &str, number: u32, out: Output) -> Result<Value> {
+    let guest = Client::new(map.gateway()?)?;
+    let customer = as_account(&guest, "customer1@demo.example").await?;
+    let meal = choose_meal(&guest, 0, Some(true)).await?;
+    let card = tokenise(&customer, &map.card_network()?, TestCard::Good).await?;
+    let body = order_body(&meal, &card);
+    let key = kernel::ids::fresh();
+    let posts = (0..number).map(|_| answered(&customer, &body, &key));
+    let answers = futures::future::try_join_all(posts).await?;
+    let replayed = answers.iter().filter(|a| a.replayed).count();
+    out.say(format!("{number} posts under one key: {} first answer, {replayed} replays", answers.len() - replayed));
+    let distinct: BTreeSet<&str> = answers.iter().map(|a| a.text.as_str()).collect();
+    let orders: BTreeSet<String> = answers.iter().filter_map(|a| a.body["id"].as_str().map(str::to_owned)).collect();
+    let id = orders.iter().next().context("no answer carries an order")?;
+    until(&customer, id, &["CONFIRMED", "PREPARING", "READY", "OUT_FOR_DELIVERY", "DELIVERED"]).await?;
+    let charges = charges(&customer, &map.card_network()?, api_key, &orders).await?;
+    let changed = customer.send(Method::POST, "/api/v1/orders", Some(&other(body)), Some(&key)).await?;
+    out.say(format!("the same key with another body: {} {}", changed.status, changed.body["code"]));
+    Ok(json!({
+        "requests": number, "orders": orders.len(), "charges": charges, "distinct_answers": distinct.len(),
+        "changed_body_status": changed.status.as_u16(),
+    }))
+}
+
+/// Posts until the city answers for good: while a rival is at work it says so, and to wait.
+async fn answered(customer: &Client, body: &Value, key: &uuid::Uuid) -> Result<Answer> {
+    loop {
+        let answer = customer.send(Method::POST, "/api/v1/orders", Some(body), Some(key)).await?;
+        if !matches!(answer.status.as_u16(), 409 | 429 | 503) {
+            return Ok(answer);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+fn other(mut body: Value) -> Value {
+    body["deliver_to"]["note"] = json!("another note");
+    body
+}
+
+/// What the card network itself knows of charges for these orders' payments.
+async fn charges(customer: &Client, network: &str, api_key: &str, orders: &BTreeSet<String>) -> Result<usize> {
+    let mut count = 0;
+    for order in orders {
+        let payments = customer.get(&format!("/api/v1/payments?order_id={order}")).await?.ok("looking up the payment")?;
+        for payment in payments["items"].as_array().into_iter().flatten() {
+            let id = payment["id"].as_str().or(payment["payment_id"].as_str()).context("a payment has an id")?;
+            let url = format!("{network}/v1/books?limit=1000");
+            let books: Value = customer.http().get(url).bearer_auth(api_key).send().await?.error_for_status()?.json().await?;
+            let rows = books["items"].as_array().or(books["entries"].as_array()).cloned().unwrap_or_default();
+            count += rows.iter().filter(|r| r["kind"] == "capture" && r.to_string().contains(id)).count();
+        }
+    }
+    Ok(count)
+}

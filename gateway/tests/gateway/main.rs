@@ -1,0 +1,7 @@
+//! The gateway between real sockets: clients in front, small services behind.
+
+mod abuse;
+mod city;
+mod door;
+mod forwarding;
+mod tokens;

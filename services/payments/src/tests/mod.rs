@@ -1,0 +1,162 @@
+//! Scenarios of the money path: a database, a clock moved by hand, and a provider that is real or cruel.
+
+mod cruel;
+mod network;
+mod storms;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contracts::Place;
+use contracts::orders::{Card, DeliverTo, OrderState, OrderStatus};
+use contracts::payments::{EVENTS, PaymentState};
+use kernel::clock::{Clock, Timestamp};
+use kernel::jobs::DueTimer;
+use kernel::money::Currency;
+use kernel::secrets::Secrets;
+use kernel::store::{Engine, Options, Store, StoreError, Tx};
+use kernel::telemetry::Metrics;
+use kernel::{ids, params, row, sql};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::attempt::Heard;
+use crate::provider::Provider;
+use crate::steps::{self, Case};
+use crate::store::PaymentRow;
+use crate::{Payments, Settings, jobs, store};
+
+row! {
+    pub(super) struct Said {
+        pub(super) event_type: String,
+        pub(super) payload: String,
+    }
+}
+
+/// A payments service without its port and its bus, driven by hand.
+pub(super) struct Desk {
+    pub(super) state: Arc<Payments>,
+    pub(super) clock: Clock,
+    provider: Arc<dyn Provider>,
+    secrets: Secrets,
+    _folder: TempDir,
+}
+
+fn make(store: Store, provider: Arc<dyn Provider>, secrets: &Secrets) -> Arc<Payments> {
+    let pair = secrets.pair("webhook").unwrap();
+    Arc::new(Payments::with(store, &Metrics::new("payments"), Settings::default(), provider, pair))
+}
+
+impl Desk {
+    pub(super) async fn open(provider: Arc<dyn Provider>, clock: Clock) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::Sqlite { path: folder.path().join("payments.db") };
+        let claims = EVENTS.iter().map(|e| e.name).collect();
+        let options = Options { claims, ..Options::new(engine, clock.clone()) };
+        let store = Store::open(options, store::STEPS).await.unwrap();
+        let secrets = Secrets::open(&folder.path().join("secrets")).unwrap();
+        Self { state: make(store, provider.clone(), &secrets), clock, provider, secrets, _folder: folder }
+    }
+
+    /// What a kill leaves: the database. Workers of the old process may go on as zombies.
+    pub(super) fn restart(&mut self) {
+        self.state = make(self.state.store.clone(), self.provider.clone(), &self.secrets);
+    }
+
+    /// Moves the clock and lets everything that is then due be asked, until no worker is left.
+    pub(super) async fn turn(&self, by: Duration) {
+        self.clock.advance(by);
+        jobs::ask_provider(self.state.clone()).await.unwrap();
+        while !self.state.calls.are_done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) async fn create(&self, order: &OrderState) {
+        let order = order.clone();
+        self.unit(move |tx| {
+            let order = order.clone();
+            async move { steps::start(&tx, &order, String::new()).await }
+        })
+        .await;
+    }
+
+    pub(super) async fn hear(&self, order: &OrderState, news: Heard) {
+        let (org, id) = (order.org_id, order.order_id);
+        self.unit(move |tx| async move {
+            let Some(mut case) = Case::of(&tx, org, id, news).await? else { return Ok(()) };
+            if news.ended { steps::ended(&tx, &mut case).await } else { steps::accepted(&tx, &mut case).await }
+        })
+        .await;
+    }
+
+    /// The retry window of a payment closes, as its timer would tell.
+    pub(super) async fn close_window(&self, payment: Uuid) {
+        let due = DueTimer { org: Uuid::nil(), entity: payment, step: steps::RETRY_WINDOW.into(), due_at: self.clock.now() };
+        let state = self.state.clone();
+        let fire = move |tx: Tx| {
+            let (state, due) = (state.clone(), due.clone());
+            async move { jobs::retry_window_over(tx, state, due).await }
+        };
+        self.state.store.write(fire).await.unwrap();
+    }
+
+    pub(super) async fn unit<F, Fut>(&self, work: F)
+    where
+        F: Fn(Tx) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), StoreError>> + Send + 'static,
+    {
+        self.state.store.write(work).await.unwrap();
+    }
+
+    pub(super) async fn payment(&self, order: &OrderState) -> Option<PaymentRow> {
+        store::payment_of_order(&self.state.store.read(), order.order_id).await.unwrap()
+    }
+
+    /// What the world was told of a payment: event types with their payloads, in order.
+    pub(super) async fn said(&self, payment: Uuid) -> Vec<(String, PaymentState)> {
+        let sql = sql!(Said, "SELECT event_type, payload FROM outbox WHERE aggregate_id = $1 ORDER BY seq");
+        let said = self.state.store.read().all(sql, params![payment]).await.unwrap();
+        said.into_iter().map(|s| (s.event_type, serde_json::from_str(&s.payload).unwrap())).collect()
+    }
+
+    /// The types alone.
+    pub(super) async fn told(&self, payment: Uuid) -> Vec<String> {
+        self.said(payment).await.into_iter().map(|(kind, _)| kind).collect()
+    }
+}
+
+pub(super) const ENDED: Heard = Heard { ended: true, accepted: false };
+pub(super) const ACCEPTED: Heard = Heard { ended: false, accepted: true };
+
+pub(super) fn order(token: &str) -> OrderState {
+    let place = Place { longitude_e6: 0, latitude_e6: 0 };
+    let at = Timestamp::from_micros(0);
+    OrderState {
+        org_id: ids::fresh(),
+        order_id: ids::fresh(),
+        version: 1,
+        code: "ORD-1".into(),
+        status: OrderStatus::Pending,
+        reason: None,
+        customer_id: ids::fresh(),
+        customer_email: "someone@example.test".into(),
+        channel: "customer_app".into(),
+        restaurant_id: ids::fresh(),
+        restaurant_name: "Trattoria".into(),
+        pick_up: place,
+        auto_accept: false,
+        prep_minutes: 10,
+        lines: Vec::new(),
+        currency: Currency::EUR,
+        subtotal_minor: 2_000,
+        discount_minor: 0,
+        delivery_fee_minor: 0,
+        tax_minor: 0,
+        total_minor: 2_000,
+        card: Card { token: token.into(), brand: "visa".into(), last4: "4242".into() },
+        deliver_to: DeliverTo { name: "A".into(), street: "B".into(), city: "C".into(), place, note: String::new() },
+        placed_at: at,
+        changed_at: at,
+    }
+}

@@ -1,6 +1,7 @@
 //! What happens to received events: one unit holds position, inbox, effects and new events; poison is parked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -98,6 +99,38 @@ pub(crate) struct Step {
     pub(crate) events: Vec<Envelope>,
 }
 
+impl Step {
+    /// Its first `events` events, and what comes after them.
+    fn split(mut self, events: usize) -> (Self, Option<Self>) {
+        if self.events.len() <= events.max(1) {
+            return (self, None);
+        }
+        let later = self.events.split_off(events.max(1));
+        let middle = self.events.last().map_or(self.from.position, |event| event.position);
+        let from = Place { epoch: self.from.epoch, position: middle };
+        let later = Self { publisher: self.publisher, from, to: self.to, events: later };
+        self.to = middle;
+        (self, Some(later))
+    }
+
+    /// The two halves as one again.
+    fn join(mut self, later: Option<Self>) -> Self {
+        if let Some(later) = later {
+            self.to = later.to;
+            self.events.extend(later.events);
+        }
+        self
+    }
+}
+
+/// How it went to handle several events in one unit.
+enum Together {
+    Done,
+    /// They do not fit into a unit's time; fewer may.
+    TooLong,
+    Not,
+}
+
 /// What to do after a unit failed.
 enum Verdict {
     Again(String),
@@ -132,19 +165,43 @@ pub(crate) struct Applier {
     pub(crate) reactions: Arc<[Reaction]>,
     pub(crate) patience: Patience,
     pub(crate) shutdown: CancellationToken,
+    /// How many events fit into one unit, as far as is known.
+    pub(crate) fits: Arc<AtomicUsize>,
 }
 
 impl Applier {
     /// Applies a step: in one unit if that works, else event by event, so that only what cannot be handled is parked.
     pub(crate) async fn apply(&self, step: Step) -> Result<(), Halt> {
-        if step.events.len() > 1 {
-            match self.unit(step.clone()).await.map_err(judge) {
-                Ok(()) => return Ok(()),
-                Err(Verdict::Halt(halt)) => return Err(halt),
-                Err(Verdict::Again(_) | Verdict::Park(_)) => {}
+        let mut rest = Some(step);
+        while let Some(step) = rest.take() {
+            let (first, later) = step.split(self.fits.load(Ordering::Relaxed));
+            match self.together(&first).await? {
+                Together::Done => rest = later,
+                Together::TooLong => {
+                    self.fits.store(first.events.len() / 2, Ordering::Relaxed);
+                    rest = Some(first.join(later));
+                }
+                Together::Not => {
+                    self.one_by_one(first).await?;
+                    rest = later;
+                }
             }
         }
-        self.one_by_one(step).await
+        Ok(())
+    }
+
+    async fn together(&self, step: &Step) -> Result<Together, Halt> {
+        if step.events.len() < 2 {
+            return Ok(Together::Not);
+        }
+        match self.unit(step.clone()).await {
+            Ok(()) => Ok(Together::Done),
+            Err(WriteError::Deadline) => Ok(Together::TooLong),
+            Err(error) => match judge(error) {
+                Verdict::Halt(halt) => Err(halt),
+                Verdict::Again(_) | Verdict::Park(_) => Ok(Together::Not),
+            },
+        }
     }
 
     async fn one_by_one(&self, step: Step) -> Result<(), Halt> {
@@ -225,5 +282,66 @@ impl Applier {
             Verdict::Halt(halt) => halt,
             Verdict::Again(why) | Verdict::Park(why) => Halt::Store(why),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::ids;
+    use crate::store::{Engine, Options};
+
+    #[test]
+    fn a_step_that_is_split_covers_the_same_range_without_a_hole() {
+        let event = |position| Envelope {
+            specversion: "1.0".into(),
+            id: ids::fresh(),
+            source: "publisher".into(),
+            kind: "thing.changed".into(),
+            subject: ids::fresh(),
+            time: Clock::system().now(),
+            dataschema: "thing.changed.v1".into(),
+            orgid: ids::fresh(),
+            version: 1,
+            traceparent: String::new(),
+            position,
+            data: serde_json::value::to_raw_value(&()).unwrap(),
+        };
+        let from = Place { epoch: ids::fresh(), position: 3 };
+        let whole = Step { publisher: "publisher", from, to: 20, events: [5, 8, 9].map(event).to_vec() };
+        let (first, later) = whole.clone().split(2);
+        let rest = later.clone().unwrap();
+        assert_eq!((first.from.position, first.to, first.events.len()), (3, 8, 2));
+        assert_eq!((rest.from.position, rest.to, rest.events.len()), (8, 20, 1));
+        let joined = first.join(later);
+        assert_eq!((joined.to, joined.events.len()), (20, 3));
+        assert!(whole.split(3).1.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_step_from_where_this_service_no_longer_stands_does_not_happen() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::Sqlite { path: folder.path().join("fence.db") };
+        let store = Store::open(Options::new(engine, Clock::system()), &[]).await.unwrap();
+        let epoch = ids::fresh();
+        let take = move |tx: Tx| async move { inbox::take_epoch(&tx, "publisher", epoch).await };
+        assert!(store.write(take).await.unwrap());
+        assert!(!store.write(take).await.unwrap(), "an outbox that is taken is not taken again");
+        let applier = Applier {
+            store: store.clone(),
+            reactions: Arc::new([]),
+            patience: Patience::default(),
+            shutdown: CancellationToken::new(),
+            fits: Arc::new(AtomicUsize::new(512)),
+        };
+        let step = |epoch, position, to| {
+            let from = Place { epoch, position };
+            applier.apply(Step { publisher: "publisher", from, to, events: Vec::new() })
+        };
+        step(epoch, 0, 5).await.unwrap();
+        assert!(matches!(step(epoch, 0, 6).await, Err(Halt::Fenced)));
+        assert!(matches!(step(ids::fresh(), 5, 6).await, Err(Halt::Fenced)));
+        assert_eq!(inbox::place(&store.read(), "publisher").await.unwrap(), Place { epoch, position: 5 });
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -164,6 +165,7 @@ impl<'a> Session<'a> {
             reactions: consumer.reactions.clone(),
             patience: consumer.patience,
             shutdown: shutdown.clone(),
+            fits: Arc::new(AtomicUsize::new(MERGE)),
         };
         Self { consumer, publisher, applier, stored: Place { epoch: Uuid::nil(), position: 0 }, reached: 0 }
     }

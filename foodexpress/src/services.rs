@@ -12,7 +12,7 @@ pub fn all() -> Vec<Declared> {
         payments::service(),
         kitchen::service(),
         delivery::service(),
-        //notif
+        notifications::service(),
     ]
 }
 

@@ -14,7 +14,7 @@ const SHORTEST_REASON: usize = 20;
 /// Something that a rule would find and that is meant to be so.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Exception {
+pub(crate) struct Exception {
     rule: String,
     subject: String,
     reason: String,

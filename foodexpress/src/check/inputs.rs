@@ -18,7 +18,7 @@ const LARGEST_TEXT: u64 = 2 << 20;
 
 /// Everything that rules may look at.
 #[derive(Debug)]
-pub struct Inputs {
+pub(crate) struct Inputs {
     pub(super) files: Vec<File>,
     pub(super) manifests: Vec<Manifest>,
     pub(super) packages: Vec<Package>,
@@ -92,7 +92,7 @@ impl Inputs {
     ///
     /// # Errors
     /// No tree, no cargo, or a list of exceptions that does not read.
-    pub fn read(root: &Path, manifests: Vec<Manifest>) -> Result<Self> {
+    pub(crate) fn read(root: &Path, manifests: Vec<Manifest>) -> Result<Self> {
         let mut files = Vec::new();
         for path in paths(root)? {
             let on_disk = root.join(&path);

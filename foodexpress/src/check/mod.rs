@@ -8,28 +8,27 @@ mod source;
 mod sql;
 mod tables;
 
-use exceptions::Exception;
-pub use inputs::Inputs;
-pub use schema::bless;
+pub(crate) use inputs::Inputs;
+pub(crate) use schema::bless;
 
 /// Where something is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub(crate) struct Place {
     /// Path below the root.
-    pub file: String,
+    pub(crate) file: String,
     /// Line, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 /// One violation.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Where.
-    pub place: Place,
+    pub(crate) place: Place,
     /// What is wrong there.
-    pub what: String,
+    pub(crate) what: String,
     /// What an exception would have to name.
-    pub subject: String,
+    pub(crate) subject: String,
     /// How large it is, for rules about size.
     size: Option<usize>,
 }
@@ -58,26 +57,26 @@ impl Finding {
 
 /// One rule.
 #[derive(Clone, Copy)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// By which it is called, such as `F4`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it demands.
-    pub says: &'static str,
+    pub(crate) says: &'static str,
     check: fn(&Inputs) -> Vec<Finding>,
     plant: fn(&mut Inputs) -> Place,
 }
 
 /// What a rule found.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The rule.
-    pub rule: &'static str,
+    pub(crate) rule: &'static str,
     /// Everything that no exception covers.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// Every rule, in the order in which they are told.
-pub fn all() -> Vec<Rule> {
+pub(crate) fn all() -> Vec<Rule> {
     let mut all = rules::all();
     let says = "every exception has a reason and is still needed";
     all.push(Rule { name: "lists", says, check: exceptions::unneeded, plant: exceptions::plant });
@@ -86,7 +85,7 @@ pub fn all() -> Vec<Rule> {
 
 impl Rule {
     /// What it finds that is not on the list of exceptions.
-    pub fn run(&self, inputs: &Inputs) -> Outcome {
+    pub(crate) fn run(&self, inputs: &Inputs) -> Outcome {
         let excused = |found: &Finding| inputs.exceptions.iter().any(|e| e.covers(self.name, found));
         let mut findings: Vec<Finding> = (self.check)(inputs).into_iter().filter(|found| !excused(found)).collect();
         findings.sort_by(|a, b| a.place.cmp(&b.place));
@@ -94,7 +93,7 @@ impl Rule {
     }
 
     /// Adds one violation to the inputs, and says where the rule must find it.
-    pub fn plant(&self, inputs: &mut Inputs) -> Place {
+    pub(crate) fn plant(&self, inputs: &mut Inputs) -> Place {
         (self.plant)(inputs)
     }
 }

@@ -217,6 +217,10 @@ impl Masking<'_> {
             }
         }
         self.end_literal(line, start, 1);
+        // A line break inside is as good as a blank; without this it would be the first letter of the next word.
+        if let Some(literal) = self.literals.last_mut() {
+            literal.text = literal.text.replace("\\n", "  ");
+        }
     }
 
     /// How many hashes open the raw string that starts here; none if none does.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod chaos;
+mod check;
 mod demo;
 mod docs;
 mod double_tap;
@@ -99,6 +100,8 @@ enum Command {
     Migrate,
     /// Make the generated documents anew, or check that they are.
     Docs(docs::Docs),
+    /// Check the repository against its rules.
+    Check(check::Check),
     /// Run the payment provider that stands in for a real one.
     #[command(name = "card-network")]
     CardNetwork(serve::CardNetwork),
@@ -119,6 +122,7 @@ impl Cli {
         match self.command {
             Command::CardNetwork(network) => return network.run().await.map(|()| ExitCode::SUCCESS),
             Command::Docs(docs) => return docs.run(out),
+            Command::Check(check) => return check.run(out),
             _ => {}
         }
         let data = DataFolder::open(&self.data)?;
@@ -133,7 +137,7 @@ impl Cli {
             Command::Why(why) => why.run(&data, out).await?,
             Command::Events(what) => events::run(what, &data, out).await?,
             Command::Migrate => migrate::run(&data, out).await?,
-            Command::CardNetwork(_) | Command::Docs(_) => {}
+            Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) => {}
         }
         Ok(ExitCode::SUCCESS)
     }

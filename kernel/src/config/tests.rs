@@ -9,7 +9,7 @@ use super::*;
 #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Orders {
-    /// How long a restaurant may think.
+    /// How long a shop may think.
     accept_within_s: u32,
     note: String,
     retry: Retry,
@@ -156,6 +156,6 @@ fn the_description_carries_comments_and_defaults() {
     let about = schema.pointer("/properties/accept_within_s/description").unwrap();
     assert_eq!(
         (about, &defaults["accept_within_s"]),
-        (&Value::from("How long a restaurant may think."), &Value::from(300))
+        (&Value::from("How long a shop may think."), &Value::from(300))
     );
 }

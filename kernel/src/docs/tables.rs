@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::City;
 use crate::manifest::{Access, Manifest, Repeat};
 
-const NOTE: &str = "<!-- Made by `foodexpress docs` from the declarations; edit those. -->\n";
+const NOTE: &str = "<!-- Made by the `docs` command from the declarations; edit those. -->\n";
 
 fn page(title: &str) -> String {
     format!("{NOTE}\n# {title}\n\n")

@@ -280,13 +280,13 @@ mod tests {
     #[test]
     fn a_label_with_too_many_values_keeps_the_first_and_counts_the_rest_together() {
         let metrics = Metrics::new("orders");
-        let created = metrics.counter("order_created_total", "Orders", [Label::top_n("restaurant_id", 2)]);
-        for restaurant in ["a", "b", "c", "a", "d"] {
-            created.count(&[restaurant]);
+        let created = metrics.counter("order_created_total", "Orders", [Label::top_n("shop_id", 2)]);
+        for shop in ["a", "b", "c", "a", "d"] {
+            created.count(&[shop]);
         }
         let text = metrics.render();
         for (value, count) in [("a", 2), ("b", 1), ("other", 2)] {
-            assert!(text.contains(&format!("restaurant_id=\"{value}\"}} {count}\n")), "{text}");
+            assert!(text.contains(&format!("shop_id=\"{value}\"}} {count}\n")), "{text}");
         }
         assert!(!text.contains("\"c\""));
     }

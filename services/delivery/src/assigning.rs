@@ -2,6 +2,7 @@
 
 use kernel::store::{StoreError, Tx};
 use kernel::telemetry::in_trace;
+use uuid::Uuid;
 
 use crate::Settings;
 use crate::delivery::Step;
@@ -11,30 +12,26 @@ use crate::store::{self, DeliveryRow};
 
 /// The job that looks again; units that could not bring anybody together wake it, as another one may commit beside them.
 pub(crate) const ASSIGN: &str = "assign";
-/// One unit assigns no more than this, so that it stays short.
-const AT_ONCE: usize = 20;
-/// Waiting deliveries that are looked at beyond that, as some may wait for other couriers than those who are free.
-const PASSED_OVER: usize = 30;
+/// How many waiting deliveries are looked at, as some may wait for other couriers than those who are free.
+const PASSED_OVER: i64 = 30;
 
-/// Gives waiting deliveries to free couriers, the oldest first, each to the nearest; says how many were given.
-pub(crate) async fn match_waiting(tx: &Tx, settings: &Settings) -> Result<usize, StoreError> {
+/// Gives the delivery that has waited longest to the nearest free courier, and says which it was.
+///
+/// One at a time: the fewer couriers a unit holds, the less do two units wait for each other.
+pub(crate) async fn assign_one(tx: &Tx, settings: &Settings) -> Result<Option<Uuid>, StoreError> {
     let mut free = store::free_couriers(tx).await?;
     if free.is_empty() {
-        return Ok(0);
+        return Ok(None);
     }
-    let most = free.len().min(AT_ONCE);
-    let look = i64::try_from(most + PASSED_OVER).expect("a small number");
-    let mut assigned = 0;
-    for delivery in store::waiting(tx, look).await? {
-        assigned += usize::from(give_to_nearest(tx, settings, &delivery, &mut free).await?);
-        if assigned == most || free.is_empty() {
-            break;
+    for delivery in store::waiting(tx, PASSED_OVER).await? {
+        if give_to_nearest(tx, settings, &delivery, &mut free).await? {
+            return Ok(Some(delivery.id));
         }
     }
-    Ok(assigned)
+    Ok(None)
 }
 
-/// Tries one courier after the other, the nearest first; whoever is tried leaves the list.
+/// Tries one courier after the other, the nearest first; whoever turns out not to be free leaves the list.
 async fn give_to_nearest(
     tx: &Tx,
     settings: &Settings,
@@ -64,7 +61,7 @@ async fn give_to_nearest(
 pub(crate) async fn move_on(tx: &Tx, settings: &Settings, from: &DeliveryRow, step: Step) -> Result<Outcome, StoreError> {
     let outcome = take(tx, settings, from, step).await?;
     if let (Outcome::Taken(_), Some(_)) = (&outcome, from.courier_id.and(step.ends_assignment())) {
-        match_waiting(tx, settings).await?;
+        assign_one(tx, settings).await?;
     }
     Ok(outcome)
 }

@@ -4,7 +4,7 @@ use contracts::{Place, demo};
 use kernel::store::{StoreError, Tx};
 use uuid::Uuid;
 
-use crate::assigning::match_waiting;
+use crate::assigning::assign_one;
 use crate::{Settings, store};
 
 /// The middle of the demo city.
@@ -27,7 +27,7 @@ pub(crate) async fn begin_shift(tx: &Tx, settings: &Settings, who: &Beginner) ->
         None => {}
     }
     store::begin_shift(tx, who.id, &who.name).await?;
-    match_waiting(tx, settings).await?;
+    assign_one(tx, settings).await?;
     Ok(true)
 }
 

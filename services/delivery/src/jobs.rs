@@ -7,7 +7,7 @@ use kernel::jobs::{DueTimer, JobError};
 use kernel::store::Tx;
 use kernel::telemetry::in_trace;
 
-use crate::assigning::match_waiting;
+use crate::assigning::assign_one;
 use crate::couriers::{begin_shift, demo_courier};
 use crate::delivery::Step;
 use crate::reactions::go_on;
@@ -37,9 +37,9 @@ pub(crate) async fn assign_waiting(state: Arc<Delivery>) -> Result<(), JobError>
         let settings = state.settings.clone();
         let unit = move |tx: Tx| {
             let settings = settings.clone();
-            async move { match_waiting(&tx, &settings).await }
+            async move { assign_one(&tx, &settings).await }
         };
-        if state.store.write(unit).await? == 0 {
+        if state.store.write(unit).await?.is_none() {
             return Ok(());
         }
     }

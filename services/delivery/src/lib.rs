@@ -1,11 +1,11 @@
 //! Deliveries: who brings an order, and how far it has come.
 //!
-//! Words: a *courier* takes *shifts*; during one they are *free* or *busy with* one order. A *delivery* is an order as the
-//! courier sees it. An *assignment* is one courier's go at one delivery; a courier who cannot do it *gives it back*. The food is
-//! *ready* when the kitchen says so.
+//! Words: a *courier* takes *shifts*; during one they are *free* or *busy with* one order. A *delivery* is an order as
+//! the courier sees it. An *assignment* is one courier's go at one delivery; who cannot do it *gives it back*. The food
+//! is *ready* when the kitchen says so.
 //!
-//! States of a delivery: WAITING → ASSIGNED → PICKED_UP → DELIVERED; ASSIGNED → WAITING when given back; FAILED when nobody is
-//! found or the food does not arrive in time; CANCELLED when the order ends first.
+//! States of a delivery: WAITING → ASSIGNED → PICKED_UP → DELIVERED; ASSIGNED → WAITING when given back; FAILED when
+//! nobody is found or the food does not arrive in time; CANCELLED when the order ends first.
 //!
 //! Invariants:
 //! - This service alone judges who drives; one guarded UPDATE of the delivery and one of the courier decide.
@@ -44,7 +44,8 @@ pub struct Settings {
     pub assign_within_s: u64,
     /// Seconds from the restaurant to the door, after which the delivery fails.
     pub deliver_within_s: u64,
-    /// Let couriers pick up by themselves this many milliseconds after the food is ready, and deliver as many after that; for demos and rehearsals.
+    /// Let couriers pick up by themselves this many milliseconds after the food is ready, and deliver as many after that;
+    /// for demos and rehearsals.
     pub auto_drive_after_ms: Option<u64>,
     /// How many couriers of the demo city are always on shift.
     pub demo_couriers: u64,

@@ -8,7 +8,7 @@ use kernel::events::{Fault, Received};
 use kernel::store::Tx;
 use uuid::Uuid;
 
-use crate::assigning::{ASSIGN, match_waiting, move_on};
+use crate::assigning::{ASSIGN, assign_one, move_on};
 use crate::delivery::Step;
 use crate::steps::{self, Outcome, drive_on};
 use crate::store::{self, DeliveryRow, Heard};
@@ -22,7 +22,7 @@ pub(crate) async fn order_confirmed(tx: Tx, state: Arc<Delivery>, order: Receive
     }
     let traceparent = order.trace.traceparent();
     let new = steps::open(&tx, &state.settings, &order, heard.ready, traceparent).await?;
-    if new && match_waiting(&tx, &state.settings).await? == 0 {
+    if new && assign_one(&tx, &state.settings).await? != Some(order.order_id) {
         tx.wake(ASSIGN);
     }
     Ok(())

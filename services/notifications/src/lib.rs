@@ -1,8 +1,9 @@
 //! Notifications: telling people what happened to their orders, once, the way they prefer.
 //!
-//! Words: a *message* tells one person of one event over one *channel*; a *template* is its text before names and figures are
-//! filled in; its *kind* is what it is about. *Preferences* say which channels and kinds a person wants; who never said gets
-//! everything by e-mail. The *mailbox* is the built-in channel: what it has delivered can be read over the API.
+//! Words: a *message* tells one person of one event over one *channel*; a *template* is its text before names and
+//! figures are filled in; its *kind* is what it is about. *Preferences* say which channels and kinds a person wants; who
+//! never said gets everything by e-mail. The *mailbox* is the built-in channel: what it has delivered can be read over
+//! the API.
 //!
 //! States of a message: QUEUED → SENT | FAILED.
 //!

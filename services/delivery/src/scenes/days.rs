@@ -191,6 +191,33 @@ async fn the_job_finds_couriers_for_those_whom_no_unit_could_serve() {
 }
 
 #[tokio::test]
+async fn orders_confirmed_at_the_same_time_do_not_share_a_courier() {
+    let city = City::new(Settings::default()).await;
+    let mut all = Vec::new();
+    for round in 0..10 {
+        for courier in 0..2 {
+            city.shift(10 * round + courier + 1, true, Some(0)).await.unwrap();
+        }
+        let orders = [order(100), order(101), order(102), order(100)];
+        tokio::join!(
+            city.hear(reactions::order_confirmed, &orders[0]),
+            city.hear(reactions::order_confirmed, &orders[1]),
+            city.hear(reactions::order_confirmed, &orders[2]),
+            city.hear(reactions::order_confirmed, &orders[3]),
+        );
+        all.extend(orders);
+    }
+    jobs::assign_waiting(city.delivery.clone()).await.unwrap();
+    let mut couriers = Vec::new();
+    for order in &all {
+        couriers.extend(city.stands(order).await.1);
+    }
+    couriers.sort_unstable();
+    let wanted: Vec<u128> = (0..10).flat_map(|round| [10 * round + 1, 10 * round + 2]).collect();
+    assert_eq!(couriers, wanted, "every courier brings exactly one");
+}
+
+#[tokio::test]
 async fn every_statement_of_the_delivery_service_prepares() {
     let city = City::new(Settings::default()).await;
     let own: Vec<_> = STATEMENTS.iter().filter(|statement| statement.module.starts_with("delivery")).collect();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::CityArgs;
 use super::demo::Stage;
 use crate::city::{CityMap, DataFolder};
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, Insider};
 use crate::output::Output;
 use crate::walk::{TestCard, as_account, choose_meal, order_body, tokenise, until};
 
@@ -28,10 +28,9 @@ pub struct DoubleTap {
 
 impl DoubleTap {
     pub(super) async fn run(self, data: DataFolder, out: Output) -> Result<ExitCode> {
-        let secrets = data.secrets()?;
-        let stage = Stage::set(data, &self.city, out).await?;
-        let api_key = secrets.get("card-network-api-key")?.reveal_text();
-        let result = tap(&stage.map, &api_key, self.number, out).await;
+        let stage = Stage::set(data.clone(), &self.city, out).await?;
+        let insider = Insider::of(&data, &stage.map)?;
+        let result = tap(&stage.map, &insider, self.number, out).await;
         stage.strike().await;
         let result = result?;
         out.result(&result);
@@ -41,7 +40,7 @@ impl DoubleTap {
     }
 }
 
-async fn tap(map: &CityMap, api_key: &str, number: u32, out: Output) -> Result<Value> {
+async fn tap(map: &CityMap, insider: &Insider, number: u32, out: Output) -> Result<Value> {
     let guest = Client::new(map.gateway()?)?;
     let customer = as_account(&guest, "customer1@demo.example").await?;
     let meal = choose_meal(&guest, 0, Some(true)).await?;
@@ -56,7 +55,7 @@ async fn tap(map: &CityMap, api_key: &str, number: u32, out: Output) -> Result<V
     let orders: BTreeSet<String> = answers.iter().filter_map(|a| a.body["id"].as_str().map(str::to_owned)).collect();
     let id = orders.iter().next().context("no answer carries an order")?;
     until(&customer, id, &["CONFIRMED", "PREPARING", "READY", "OUT_FOR_DELIVERY", "DELIVERED"]).await?;
-    let charges = charges(&customer, &map.card_network()?, api_key, &orders).await?;
+    let charges = charges(insider, &orders).await?;
     let changed = customer.send(Method::POST, "/api/v1/orders", Some(&other(body)), Some(&key)).await?;
     out.say(format!("the same key with another body: {} {}", changed.status, changed.body["code"]));
     Ok(json!({
@@ -81,18 +80,13 @@ fn other(mut body: Value) -> Value {
     body
 }
 
-/// What the card network itself knows of charges for these orders' payments.
-async fn charges(customer: &Client, network: &str, api_key: &str, orders: &BTreeSet<String>) -> Result<usize> {
+/// What the card network itself knows of charges for these orders, by our reference.
+async fn charges(insider: &Insider, orders: &BTreeSet<String>) -> Result<usize> {
     let mut count = 0;
     for order in orders {
-        let payments = customer.get(&format!("/api/v1/payments?order_id={order}")).await?.ok("looking up the payment")?;
-        for payment in payments["items"].as_array().into_iter().flatten() {
-            let id = payment["id"].as_str().or(payment["payment_id"].as_str()).context("a payment has an id")?;
-            let url = format!("{network}/v1/books?limit=1000");
-            let books: Value = customer.http().get(url).bearer_auth(api_key).send().await?.error_for_status()?.json().await?;
-            let rows = books["items"].as_array().or(books["entries"].as_array()).cloned().unwrap_or_default();
-            count += rows.iter().filter(|r| r["kind"] == "capture" && r.to_string().contains(id)).count();
-        }
+        let known = insider.network(&format!("/v1/lookup?reference={order}")).await?;
+        let holds = known["authorizations"].as_array().cloned().unwrap_or_default();
+        count += holds.iter().filter_map(|hold| hold["captures"].as_array()).map(Vec::len).sum::<usize>();
     }
     Ok(count)
 }

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::idempotency::{self, Claim, Slot};
 use crate::manifest::{Access, Repeat, RouteDoc};
 use crate::store::Store;
-use crate::telemetry::{self, Trace};
+use crate::telemetry::{self, HttpMeasures, RouteMeasures, Trace};
 
 /// What every request of a service needs.
 pub(crate) struct Front<S> {
@@ -31,6 +31,7 @@ pub(crate) struct Front<S> {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) keep_answers: Duration,
+    pub(crate) measures: HttpMeasures,
 }
 
 /// One row with what it needs to be served.
@@ -38,6 +39,7 @@ struct Served<S> {
     front: Arc<Front<S>>,
     doc: RouteDoc,
     run: Run<S>,
+    measures: RouteMeasures,
 }
 
 /// The router of a service's own routes.
@@ -46,7 +48,8 @@ pub(crate) fn router<S: Send + Sync + 'static>(routes: Routes<S>, front: &Arc<Fr
     for Route { doc, run } in routes.rows {
         let path = doc.path;
         let method = method_filter(doc.method);
-        let served = Arc::new(Served { front: front.clone(), doc, run });
+        let measures = front.measures.route(doc.method, path);
+        let served = Arc::new(Served { front: front.clone(), doc, run, measures });
         let handler: MethodRouter = on(method, serve::<S>).with_state(served);
         router = router.route(path, handler);
     }
@@ -61,11 +64,14 @@ fn method_filter(method: &'static str) -> MethodFilter {
 async fn serve<S: Send + Sync + 'static>(State(served): State<Arc<Served<S>>>, request: axum::extract::Request) -> Response<Body> {
     let header = request.headers().get("traceparent").and_then(|v| v.to_str().ok());
     let trace = header.and_then(Trace::parse).unwrap_or_default().child();
+    let measured = served.measures.begun();
     let answer = async {
-        match served.handle(request).await {
+        let response = match served.handle(request).await {
             Ok(answer) => answer.into_response(),
             Err(problem) => axum::response::IntoResponse::into_response(problem),
-        }
+        };
+        measured.answered(response.status().as_u16());
+        response
     };
     telemetry::in_trace(trace, answer).await
 }
@@ -142,7 +148,7 @@ fn is_about_the_key(problem: &Problem) -> bool {
 }
 
 /// Decides on the route alone; the handler decides on the object.
-pub(crate) fn guard(access: Access, identity: Option<&Identity>) -> Result<(), Problem> {
+pub fn guard(access: Access, identity: Option<&Identity>) -> Result<(), Problem> {
     match (access, identity) {
         (Access::Anyone(_), _) | (Access::SignedIn, Some(_)) | (Access::Workload, None) => Ok(()),
         (Access::May(permission), Some(who)) => {

@@ -26,7 +26,7 @@ use tower::{Service, ServiceExt as _};
 pub use super::body::{BodyError, GuardedBody, read_body};
 use super::connection::{Busy, Watch, WatchedStream};
 use super::problem::Problem;
-use crate::telemetry::Trace;
+use crate::telemetry::{self, Trace};
 
 /// How much a peer may ask for and how long it may take.
 #[derive(Clone, Debug)]
@@ -123,7 +123,8 @@ where
                 Ok((stream, peer)) => {
                     let full = connections.len() >= limits.max_connections;
                     let Some(seat) = peers.seat(peer.ip(), &limits).filter(|_| !full) else { continue };
-                    connections.spawn(connection(stream, make(peer), Arc::clone(&limits), stop.clone(), seat));
+                    let served = connection(stream, make(peer), Arc::clone(&limits), stop.clone(), seat);
+                    connections.spawn(telemetry::carried(served));
                 }
                 Err(error) => {
                     // Out of file handles or a peer that went away: the next accept may work, a tight loop would not help it.
@@ -197,7 +198,7 @@ async fn connection<S: Answers>(
         service_fn(move |request| {
             // Counted here, not in the future: HTTP/2 polls that one on another task, later.
             let busy = watch.begin();
-            answer(service.clone(), request, busy, watch.ambiguous(), Arc::clone(&limits))
+            telemetry::carried(answer(service.clone(), request, busy, watch.ambiguous(), Arc::clone(&limits)))
         })
     };
     if multiplexed {

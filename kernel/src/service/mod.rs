@@ -1,5 +1,6 @@
 //! One declaration per service: the calls below fill the manifest and the running parts alike, so they cannot disagree.
 
+mod probes;
 mod run;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use crate::manifest::{CallDoc, JobDoc, Manifest, RefusalDoc};
 use crate::registry::Directory;
 use crate::secrets::Secrets;
 use crate::store::{Migration, Store, Tx};
-use crate::telemetry::Metrics;
+use crate::telemetry::{HttpMeasures, Metrics};
 
 pub use run::{Running, Surroundings, start};
 
@@ -280,6 +281,7 @@ impl<S: Send + Sync + 'static> Launch for Whole<S> {
             clock: kit.clock.clone(),
             limits: crate::http::Limits::default(),
             keep_answers: self.service.keep_answers,
+            measures: HttpMeasures::new(&kit.metrics),
             state: Arc::new((self.make)(kit)?),
         };
         let front = Arc::new(front);

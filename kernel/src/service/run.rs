@@ -10,7 +10,7 @@ use http::HeaderMap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Declared, Kit, Parts, StartError};
+use super::{Declared, Kit, Parts, StartError, probes};
 use crate::clock::Clock;
 use crate::config::Sources;
 use crate::docs;
@@ -22,7 +22,7 @@ use crate::registry::Directory;
 use crate::secrets::Secrets;
 use crate::store::{Engine, Options, Store};
 use crate::task::{Failure, Tasks};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Metrics, StoreMeasures};
 
 /// How long running requests and units may take to end when the service stops.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -66,10 +66,7 @@ impl Running {
     /// Stops taking requests, lets running ones end, then stops consumers and jobs and closes the database.
     pub async fn stop(self) {
         self.health.drain();
-        let late = self.tasks.drain(DRAIN).await;
-        if !late.is_empty() {
-            tracing::warn!(service = self.name, tasks = ?late, "did not stop in time and were dropped");
-        }
+        telemetry::in_service(self.name, self.tasks.drain(DRAIN)).await;
         self.store.close().await;
     }
 
@@ -84,15 +81,21 @@ impl Running {
 /// # Errors
 /// A database that cannot be opened or belongs to a newer version, settings that do not read, a state that cannot be made.
 pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running, StartError> {
+    // What is started here, threads included, knows from now on whose it is.
+    telemetry::in_service(declared.manifest().name, launch(declared, around)).await
+}
+
+async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, StartError> {
     let manifest = declared.manifest();
     let name = manifest.name;
+    let metrics = Metrics::new(name);
     let options = Options {
         claims: manifest.publishes.iter().map(|e| e.name).collect(),
+        measures: Some(StoreMeasures::new(&metrics)),
         ..Options::new(around.engine.clone(), around.clock.clone())
     };
     let opened = Store::open(options, declared.migrations()).await;
     let store = opened.map_err(|e| StartError(format!("{name}: database: {e}")))?;
-    let metrics = Metrics::new(name);
     let kit = Kit {
         service: name,
         store: store.clone(),
@@ -115,8 +118,10 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
         signer: around.signer.clone(),
         clock: around.clock.clone(),
     };
-    let own = parts.router.clone().merge(events::admin_router(hands));
-    let router = whole_router(declared, &around, &store, &health, &metrics, &tasks.stopping(), own);
+    probes::add_checks(&health, &store, &bus);
+    let page = probes::metrics_page(name, &metrics, &bus);
+    let own = parts.router.clone().merge(events::admin_router(hands)).merge(page).merge(health.router());
+    let router = whole_router(declared, &around, &store, &tasks.stopping(), own);
     run_parts(name, address, parts, &around, &store, &bus, &tasks);
     let served = server::serve(around.listener, router, Limits::default(), tasks.stopping());
     tasks.spawn("server", telemetry::in_service(name, served));
@@ -152,13 +157,11 @@ fn run_parts(name: &'static str, address: SocketAddr, parts: Parts, around: &Sur
     }));
 }
 
-/// The service's own routes beside the outbox stream, the probes, its metrics and its document.
+/// The service's own routes and pages beside the outbox stream and its document.
 fn whole_router(
     declared: &Declared,
     around: &Surroundings,
     store: &Store,
-    health: &Health,
-    metrics: &Metrics,
     stop: &CancellationToken,
     own: Router,
 ) -> Router {
@@ -169,10 +172,7 @@ fn whole_router(
     };
     let outbox = events::outbox_service(store.clone(), Arc::new(verify), stop.clone());
     let document = docs::openapi(around.title, declared.manifest()).to_string();
-    let metrics = metrics.clone();
-    own.merge(health.router())
-        .route("/metrics", get(move || async move { metrics.render() }))
-        .route("/openapi.json", get(move || async move { ([("content-type", "application/json")], document) }))
+    own.route("/openapi.json", get(move || async move { ([("content-type", "application/json")], document) }))
         .merge(outbox.into_axum_router())
         .fallback(|| async { Problem::new(404, "not_found", "There is nothing at this address.") })
         .layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::FutureExt as _;
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 use super::db::{Conn, Tx, TxShared};
 use super::error::{StoreError, WriteError};
 use crate::task::panic_text;
+use crate::telemetry::{StoreMeasures, UnitEnd};
 
 /// How the unit's own code ended.
 pub(crate) enum Ran {
@@ -30,6 +32,19 @@ pub(crate) enum End {
     Unknown,
 }
 
+impl End {
+    fn counted(&self) -> UnitEnd {
+        match self {
+            Self::Committed => UnitEnd::Committed,
+            Self::Refused => UnitEnd::Refused,
+            Self::Panicked(_) => UnitEnd::Panicked,
+            Self::Deadline => UnitEnd::Deadline,
+            Self::Store(_) => UnitEnd::Failed,
+            Self::Unknown => UnitEnd::Unknown,
+        }
+    }
+}
+
 pub(crate) type Running = Pin<Box<dyn Future<Output = Ran> + Send>>;
 
 /// One unit: it can be run (again), and is told once how it ended.
@@ -47,6 +62,8 @@ pub(crate) struct TypedJob<F, T, E, S> {
     shared: S,
     result: Arc<Mutex<Option<Result<T, E>>>>,
     answer: oneshot::Sender<Answer<T, E>>,
+    measures: Option<StoreMeasures>,
+    since: Instant,
 }
 
 impl<F, Fut, T, E, S> TypedJob<F, T, E, S>
@@ -57,9 +74,14 @@ where
     E: Send + 'static,
     S: Fn() -> Arc<TxShared> + Send + Sync + 'static,
 {
-    pub(crate) fn new(unit: F, shared: S) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>) {
+    pub(crate) fn new(
+        unit: F,
+        shared: S,
+        measures: Option<StoreMeasures>,
+    ) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>) {
         let (answer, receive) = oneshot::channel();
-        (Box::new(Self { unit, shared, result: Arc::default(), answer }), receive)
+        let since = Instant::now();
+        (Box::new(Self { unit, shared, result: Arc::default(), answer, measures, since }), receive)
     }
 }
 
@@ -97,6 +119,9 @@ where
     }
 
     fn finish(self: Box<Self>, end: End) {
+        if let Some(measures) = &self.measures {
+            measures.ended(end.counted(), self.since.elapsed());
+        }
         let result = self.result.lock().take();
         let answer = match (end, result) {
             (End::Committed, Some(Ok(value))) => Ok(value),

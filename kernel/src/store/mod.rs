@@ -27,7 +27,7 @@ pub use text::List;
 pub use value::{AnyOf, Column, Json, Kind, Mismatch, ToParam, Value, any};
 
 use crate::clock::Clock;
-use crate::telemetry;
+use crate::telemetry::{self, StoreMeasures};
 use job::TypedJob;
 
 /// Which engine keeps the data, and where.
@@ -62,12 +62,14 @@ pub struct Options {
     pub clock: Clock,
     /// Event types that units may emit.
     pub claims: Vec<&'static str>,
+    /// Where its units are counted.
+    pub measures: Option<StoreMeasures>,
 }
 
 impl Options {
     /// Options with the default deadline of one second.
     pub fn new(engine: Engine, clock: Clock) -> Self {
-        Self { engine, deadline: Duration::from_secs(1), clock, claims: Vec::new() }
+        Self { engine, deadline: Duration::from_secs(1), clock, claims: Vec::new(), measures: None }
     }
 }
 
@@ -86,6 +88,7 @@ struct Inner {
     backend: Backend,
     clock: Clock,
     claims: Arc<[&'static str]>,
+    measures: Option<StoreMeasures>,
     after_commit: Arc<AfterCommit>,
 }
 
@@ -126,9 +129,8 @@ impl Store {
                 Backend::Postgres(postgres::Postgres::open(&options, &all, after_commit.clone()).await?)
             }
         };
-        let store = Self {
-            inner: Arc::new(Inner { backend, clock: options.clock, claims: options.claims.into(), after_commit }),
-        };
+        let Options { clock, claims, measures, .. } = options;
+        let store = Self { inner: Arc::new(Inner { backend, clock, claims: claims.into(), measures, after_commit }) };
         let head = crate::events::outbox_head(&store.read()).await?;
         store.inner.after_commit.committed(Some(head), &[]);
         Ok(store)
@@ -144,7 +146,10 @@ impl Store {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (job, answer) = TypedJob::new(unit, self.shared_for_unit());
+        // The unit runs on the writer's thread or another task; its log lines still belong to this one.
+        let here = telemetry::Context::here();
+        let unit = move |tx| here.around(unit(tx));
+        let (job, answer) = TypedJob::new(unit, self.shared_for_unit(), self.inner.measures.clone());
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.submit(job).await,
             Backend::Postgres(postgres) => postgres.submit(job).await,

@@ -6,7 +6,7 @@ pub mod metrics;
 mod redact;
 mod trace;
 
-pub use measures::{BusMeasures, HttpMeasures, HttpRequest, StoreMeasures};
+pub use measures::{BusMeasures, HttpMeasures, HttpRequest, RouteMeasures, StoreMeasures, UnitEnd};
 pub use metrics::{Counter, Gauge, Histogram, Label, Metrics};
-pub(crate) use trace::carried;
+pub(crate) use trace::{Context, carried};
 pub use trace::{Trace, current_service, current_trace, in_service, in_trace};

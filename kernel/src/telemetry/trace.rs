@@ -1,6 +1,5 @@
 //! W3C trace context and the service's name, carried by the task that works on a request or an event.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rand::Rng as _;
@@ -11,13 +10,26 @@ tokio::task_local! {
 
 /// What a task knows about the work it does. Several services may share a process, so a global cannot say this.
 #[derive(Clone, Default)]
-struct Context {
+pub(crate) struct Context {
     service: Option<Arc<str>>,
     trace: Trace,
 }
 
-fn context() -> Context {
-    CURRENT.try_with(Clone::clone).unwrap_or_default()
+impl Context {
+    /// That of the task that calls this.
+    pub(crate) fn here() -> Self {
+        CURRENT.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// `work` with this around it, wherever it is polled.
+    pub(crate) fn around<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(self.clone(), work)
+    }
+
+    /// Runs `work`, which is a thread's whole life, with this around it.
+    pub(crate) fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self, work)
+    }
 }
 
 /// Identity of a trace and of the span that is open in it.
@@ -51,17 +63,25 @@ impl Trace {
 
     /// The `traceparent` header.
     pub fn traceparent(self) -> String {
-        format!("00-{}-{}-01", self.trace_hex(), hex(&self.span_id))
+        // One per event and per forwarded request: written in place, not formatted.
+        let mut header = *b"00-................................-................-01";
+        hex_into(&mut header[3..35], &self.trace_id);
+        hex_into(&mut header[36..52], &self.span_id);
+        text(&header)
     }
 
     /// The trace's identity as 32 hex digits.
     pub fn trace_hex(self) -> String {
-        hex(&self.trace_id)
+        let mut digits = [0; 32];
+        hex_into(&mut digits, &self.trace_id);
+        text(&digits)
     }
 
     /// The span's identity as 16 hex digits.
     pub fn span_hex(self) -> String {
-        hex(&self.span_id)
+        let mut digits = [0; 16];
+        hex_into(&mut digits, &self.span_id);
+        text(&digits)
     }
 
     /// Reads a `traceparent`; anything that is not one is none.
@@ -74,22 +94,44 @@ impl Trace {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("writing to a string cannot fail");
-        out
-    })
+/// Both digits of every byte.
+const PAIRS: [[u8; 2]; 256] = {
+    let (digits, mut pairs, mut byte) = (b"0123456789abcdef", [[0; 2]; 256], 0);
+    while byte < pairs.len() {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+fn hex_into(digits: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
+    }
+}
+
+fn text(ascii: &[u8]) -> String {
+    str::from_utf8(ascii).expect("hex digits and dashes are text").to_owned()
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != N * 2 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+    if text.len() != N * 2 {
         return None;
     }
     let mut out = [0; N];
-    for (byte, at) in out.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = (digit(pair[0])? << 4) | digit(pair[1])?;
     }
     Some(out)
+}
+
+/// Capital letters are refused: the standard wants small ones.
+fn digit(letter: u8) -> Option<u8> {
+    match letter {
+        b'0'..=b'9' => Some(letter - b'0'),
+        b'a'..=b'f' => Some(letter - b'a' + 10),
+        _ => None,
+    }
 }
 
 /// The trace this task works in; an empty one outside of any.
@@ -104,17 +146,17 @@ pub fn current_service() -> Option<Arc<str>> {
 
 /// Runs `work` in a trace, for the same service as before.
 pub async fn in_trace<F: Future>(trace: Trace, work: F) -> F::Output {
-    CURRENT.scope(Context { trace, ..context() }, work).await
+    CURRENT.scope(Context { trace, ..Context::here() }, work).await
 }
 
 /// Runs `work` for a service, in the same trace as before.
 pub async fn in_service<F: Future>(service: impl Into<Arc<str>>, work: F) -> F::Output {
-    CURRENT.scope(Context { service: Some(service.into()), ..context() }, work).await
+    CURRENT.scope(Context { service: Some(service.into()), ..Context::here() }, work).await
 }
 
 /// `work` bound to the service and trace of the task that calls this, for a task of its own.
 pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    CURRENT.scope(context(), work)
+    Context::here().around(work)
 }
 
 #[cfg(test)]
@@ -126,7 +168,11 @@ mod tests {
         let trace = Trace::start();
         assert_eq!(Trace::parse(&trace.traceparent()), Some(trace));
         assert_eq!(trace.child().trace_id, trace.trace_id);
-        for bad in ["", "00-00-00-00", "00-00000000000000000000000000000000-0000000000000001-01", "zz"] {
+        let known = Trace { trace_id: *b"\x00\x01\x0f\x10\x7f\x80\xaa\xff01234567", span_id: [0xde; 8] };
+        assert_eq!(known.traceparent(), "00-00010f107f80aaff3031323334353637-dededededededede-01");
+        assert_eq!(known.traceparent(), format!("00-{}-{}-01", known.trace_hex(), known.span_hex()));
+        let capital = known.traceparent().to_uppercase();
+        for bad in [&capital, "", "00-00-00-00", "00-00000000000000000000000000000000-0000000000000001-01", "zz"] {
             assert_eq!(Trace::parse(bad), None, "{bad}");
         }
     }

@@ -45,9 +45,10 @@ impl Sqlite {
         let (commands, queue) = mpsc::channel(QUEUE);
         let name = path.file_stem().map_or_else(|| "store".into(), |s| s.to_string_lossy().into_owned());
         let writer = Writer::new(path.to_owned(), connection, deadline, after, tokio::runtime::Handle::current());
+        let here = crate::telemetry::Context::here();
         std::thread::Builder::new()
             .name(format!("write-{name}"))
-            .spawn(move || writer.run(queue))
+            .spawn(move || here.run(|| writer.run(queue)))
             .map_err(|e| StoreError::Engine(format!("no thread for the writer: {e}")))?;
         Ok(Self { commands, reader: Arc::new(SqliteRead::new(path.to_owned())) })
     }

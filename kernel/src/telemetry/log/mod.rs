@@ -13,18 +13,23 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{EnvFilter, Registry};
 
+use crate::task::panic_text;
 use record::{Fields, Record};
 use sink::Sink;
 
 /// Field names that are safe and useful anywhere; a service adds its own with [`Options::fields`].
 const PLAIN: &[&str] = &[
     "address",
+    "after",
     "again_in_s",
     "aggregate",
     "attempt",
     "attempts",
+    "breaker",
     "bytes",
+    "caller",
     "check",
+    "clean",
     "code",
     "consumer",
     "count",
@@ -37,17 +42,24 @@ const PLAIN: &[&str] = &[
     "event",
     "event_id",
     "event_type",
+    "failure",
     "file",
+    "halt",
+    "header",
     "job",
+    "kind",
     "last4",
     "lease",
+    "left",
     "limit",
     "method",
+    "open",
     "org",
     "outcome",
     "owner",
     "peer",
     "pid",
+    "place",
     "position",
     "problem",
     "publisher",
@@ -137,12 +149,18 @@ pub enum InstallError {
     Twice,
 }
 
-/// Makes this process log. It is one logger for all its services; each line says whose it is.
+/// Makes this process log, its panics included. It is one logger for all its services; each line says whose it is.
 pub fn install(options: Options) -> Result<(), InstallError> {
     let filter = EnvFilter::try_new(&options.level)
         .map_err(|e| InstallError::Level { level: options.level.clone(), why: e.to_string() })?;
     let subscriber = Registry::default().with(filter).with(Log::new(options));
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| InstallError::Twice)
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| InstallError::Twice)?;
+    // What a panic says goes through the same rules as any line, and is read by the same programs.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(error = panic_text(panic.payload()), place, "a thread panicked");
+    }));
+    Ok(())
 }
 
 /// The layer that writes the lines.

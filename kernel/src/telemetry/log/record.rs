@@ -79,9 +79,9 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// Field names as they are written: `order_id` becomes `orderId`.
+/// Field names as they are written: `order_id` and `order.id` become `orderId`.
 pub(super) fn camel(name: &str) -> String {
-    let mut parts = name.split('_');
+    let mut parts = name.split(['_', '.']);
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |mut out, part| {
         let mut letters = part.chars();

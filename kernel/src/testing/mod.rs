@@ -1,5 +1,7 @@
-//! What tests of services are made of: stations on real sockets, and the checkers of the promises.
+//! What tests of services are made of: rooms and stations on real sockets, derived tests, and the checkers of the promises.
 
 pub mod bus;
+pub mod derived;
+pub mod room;
 pub mod station;
 pub mod store;

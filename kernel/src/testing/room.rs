@@ -1,0 +1,419 @@
+//! One service on real sockets with a database of its own, callers who come as from the gateway, and neighbours whose events it hears.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use super::station::Station;
+use crate::clock::Clock;
+use crate::config::Sources;
+use crate::events::{self, Event, EventDef, Outgoing, Payload as _, Subject};
+use crate::http::{Identity, Signer};
+use crate::ids;
+use crate::registry::Directory;
+use crate::secrets::Secrets;
+use crate::service::{self, Declared, Running, Surroundings};
+use crate::store::{Engine, Options, Scalar, Store, StoreError, Tx};
+use crate::{params, sql};
+
+/// A Thursday noon, when everything is open.
+const START: &str = "2026-01-01T12:00:00Z";
+/// How long anything in a test may take before it counts as never.
+const NEVER: Duration = Duration::from_secs(20);
+/// Between two looks at whether it has happened.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A service at work. Leave it by [`Room::finish`], which looks at what is left over.
+pub struct Room {
+    /// Its time; stands still unless the room was opened otherwise.
+    pub clock: Clock,
+    /// Where others listen.
+    pub directory: Directory,
+    declared: Declared,
+    running: Option<Running>,
+    signer: Signer,
+    client: reqwest::Client,
+    neighbours: BTreeMap<&'static str, Station>,
+    restless: Vec<(&'static str, &'static str)>,
+    _folder: TempDir,
+}
+
+/// What a room is opened with, where the usual will not do.
+#[derive(Clone, Debug)]
+pub struct Furnishing {
+    /// Its time.
+    pub clock: Clock,
+    /// Where its settings come from.
+    pub sources: Sources,
+    /// Columns that a second delivery may change, as table and column: locks that are counted up.
+    pub restless: Vec<(&'static str, &'static str)>,
+}
+
+impl Default for Furnishing {
+    fn default() -> Self {
+        let clock = Clock::manual(START.parse().expect("a time as RFC 3339 has it"));
+        Self { clock, sources: Sources::default(), restless: Vec::new() }
+    }
+}
+
+impl Room {
+    /// Opens the service on a free port; its time stands still and its settings are the defaults.
+    pub async fn start(declared: &Declared) -> Self {
+        Self::furnished(declared, Furnishing::default()).await
+    }
+
+    /// Opens it with these surroundings.
+    pub async fn furnished(declared: &Declared, with: Furnishing) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (directory, signer) = (Directory::default(), Signer::new(b"a secret of this room"));
+        let neighbours = neighbours(declared, &with.clock, &folder, &directory).await;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let around = Surroundings {
+            listener,
+            engine: Engine::Sqlite { path: folder.path().join("room.db") },
+            directory: directory.clone(),
+            signer: signer.clone(),
+            secrets: Secrets::open(&folder.path().join("secrets")).expect("a folder for secrets"),
+            sources: with.sources,
+            clock: with.clock.clone(),
+            title: "Room",
+        };
+        let running = service::start(declared, around).await.expect("the service starts");
+        Self {
+            clock: with.clock,
+            directory,
+            declared: declared.clone(),
+            running: Some(running),
+            signer,
+            client: reqwest::Client::new(),
+            neighbours,
+            restless: with.restless,
+            _folder: folder,
+        }
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("a room runs until it is finished")
+    }
+
+    /// The service's database.
+    pub fn store(&self) -> &Store {
+        &self.running().store
+    }
+
+    /// Where the service listens.
+    pub fn address(&self) -> SocketAddr {
+        self.running().address
+    }
+
+    /// Somebody with this role, as the gateway presents them.
+    pub fn as_role(&self, role: &str, user: Uuid, orgs: &[Uuid]) -> Visitor<'_> {
+        self.as_identity(&Identity {
+            user_id: user,
+            email: format!("{user}@example.org"),
+            roles: vec![role.to_owned()],
+            orgs: orgs.to_vec(),
+            auth_time: self.clock.now().seconds(),
+            session: None,
+        })
+    }
+
+    /// This person, as the gateway presents them.
+    pub fn as_identity(&self, identity: &Identity) -> Visitor<'_> {
+        Visitor { room: self, door: Door::Gateway(Some(identity.clone())), key: None }
+    }
+
+    /// Somebody who has not signed in.
+    pub fn as_guest(&self) -> Visitor<'_> {
+        Visitor { room: self, door: Door::Gateway(None), key: None }
+    }
+
+    /// Another service of the city.
+    pub fn as_service(&self, name: &'static str) -> Visitor<'_> {
+        Visitor { room: self, door: Door::Service(name), key: None }
+    }
+
+    /// Somebody who found the port and comes past the gateway.
+    pub fn as_stranger(&self) -> Visitor<'_> {
+        Visitor { room: self, door: Door::None, key: None }
+    }
+
+    /// Has a neighbour publish this event, waits until it took effect, and delivers it once more as if nothing remembered the
+    /// first time: the service must say nothing new and keep what it has.
+    pub async fn hear<E: Event>(&self, event: E) {
+        let subject = event.payload().subject();
+        let body = serde_json::to_string(event.payload()).expect("a payload becomes JSON");
+        if let Err(why) = self.hear_twice(E::DEF, subject, body).await {
+            panic!("{}: {why}", E::DEF.name);
+        }
+    }
+
+    /// The same with the event's type erased; says what went wrong.
+    pub(super) async fn hear_twice(&self, def: EventDef, subject: Subject, body: String) -> Result<(), String> {
+        let Some(neighbour) = self.neighbours.get(def.publisher).filter(|_| self.hears(&def)) else {
+            return Err("this service does not hear it".into());
+        };
+        let emit = move |tx: Tx| {
+            let event = Outgoing::new(&def, subject, body.clone(), tx.now(), tx.trace());
+            tx.shared.collected.lock().events.push(event);
+            std::future::ready(Ok::<(), StoreError>(()))
+        };
+        neighbour.store.write(emit).await.map_err(|e| e.to_string())?;
+        let position = *neighbour.store.head().borrow();
+        self.applied(def.publisher, position).await?;
+        let before = self.settled().await;
+        let store = self.store();
+        let replayed = events::replay(store, &self.running().bus, def.publisher, position, true).await;
+        replayed.map_err(|e| e.to_string())?;
+        self.applied(def.publisher, position).await?;
+        let after = self.settled().await;
+        match before.iter().zip(&after).find(|(before, after)| before != after) {
+            None => Ok(()),
+            Some((before, after)) => Err(format!("a second delivery changed\n{before}\nto\n{after}")),
+        }
+    }
+
+    fn hears(&self, def: &EventDef) -> bool {
+        self.declared.manifest().hears.iter().any(|heard| heard.name == def.name)
+    }
+
+    /// Waits until the event at a position took effect.
+    async fn applied(&self, publisher: &str, position: i64) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            self.nothing_parked().await?;
+            let sql = sql!(Scalar<i64>, "SELECT COUNT(*) AS value FROM inbox WHERE publisher = $1 AND position = $2");
+            let Scalar(there) = self.store().read().one(sql, params![publisher, position]).await.map_err(|e| e.to_string())?;
+            if there > 0 {
+                return Ok(());
+            }
+            if began.elapsed() > NEVER {
+                return Err(format!("not applied after {NEVER:?}; the bus says {:?}", self.running().bus.publishers()));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn nothing_parked(&self) -> Result<(), String> {
+        let parked = events::parked(&self.store().read(), 10).await.map_err(|e| e.to_string())?;
+        match parked.first() {
+            None => Ok(()),
+            Some(first) => Err(format!("{} events are parked; {} because: {}", parked.len(), first.event_type, first.reason)),
+        }
+    }
+
+    /// What the service has said and what it keeps, once that stops changing: woken jobs end in their own time.
+    async fn settled(&self) -> Vec<String> {
+        let began = Instant::now();
+        let mut seen = self.content().await;
+        let mut quiet = 0;
+        while quiet < 4 && began.elapsed() < NEVER {
+            tokio::time::sleep(LOOK).await;
+            let now = self.content().await;
+            quiet = if now == seen { quiet + 1 } else { 0 };
+            seen = now;
+        }
+        seen
+    }
+
+    /// Outbox and own tables as text, one table each.
+    async fn content(&self) -> Vec<String> {
+        let db = self.store().read();
+        let said = db.rows::<Scalar<String>>(
+            "SELECT COALESCE(group_concat(event_type || ' ' || aggregate_version, char(10)), '') AS value FROM outbox",
+            Vec::new(),
+        );
+        let mut all = vec![format!("outbox:\n{}", whole(said.await))];
+        for table in own_tables(&self.declared) {
+            let columns = db.rows::<Scalar<String>>(&format!("SELECT name AS value FROM pragma_table_info('{table}')"), Vec::new()).await;
+            let steady = |name: &str| !self.restless.contains(&(table.as_str(), name));
+            let columns = columns.expect("a table of this service").into_iter().filter(|c| steady(&c.0));
+            let line = columns.map(|Scalar(name)| format!("'{name}=' || quote({name})")).collect::<Vec<_>>().join(" || ' ' || ");
+            let dump = format!("SELECT COALESCE(group_concat(line, char(10)), '') AS value FROM (SELECT {line} AS line FROM {table} ORDER BY 1)");
+            all.push(format!("{table}:\n{}", whole(db.rows::<Scalar<String>>(&dump, Vec::new()).await)));
+        }
+        all
+    }
+
+    /// Moves the clock.
+    pub fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let began = Instant::now();
+        while !holds().await {
+            assert!(began.elapsed() < NEVER, "after {NEVER:?} still not: {what}");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Names of the events that the service has published, in order.
+    pub async fn published(&self) -> Vec<String> {
+        let sql = sql!(Scalar<String>, "SELECT event_type AS value FROM outbox ORDER BY seq");
+        let said = self.store().read().all(sql, params![]).await.expect("the outbox reads");
+        said.into_iter().map(|Scalar(name)| name).collect()
+    }
+
+    /// Ends the service and its neighbours; nothing may be parked.
+    pub async fn finish(self) {
+        let leftover = self.nothing_parked().await;
+        self.abandon().await;
+        leftover.expect("nothing is left over");
+    }
+
+    /// Ends them without a look at what is left over.
+    pub(super) async fn abandon(mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+        for (_, neighbour) in std::mem::take(&mut self.neighbours) {
+            neighbour.stop().await;
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        assert!(self.running.is_none() || std::thread::panicking(), "a room is left by finish(), which looks at what is left over");
+    }
+}
+
+/// Everybody whom the service hears, each with an outbox of its own.
+async fn neighbours(declared: &Declared, clock: &Clock, folder: &TempDir, directory: &Directory) -> BTreeMap<&'static str, Station> {
+    let mut all = BTreeMap::new();
+    for publisher in declared.manifest().hears.iter().map(|def| def.publisher) {
+        if all.contains_key(publisher) {
+            continue;
+        }
+        let engine = Engine::Sqlite { path: folder.path().join(format!("{publisher}.db")) };
+        let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
+        let started = Station::start(publisher, Options::new(engine, clock.clone()), &[], anywhere).await;
+        let neighbour = started.expect("a neighbour starts");
+        directory.set(publisher, vec![neighbour.address]);
+        all.insert(publisher, neighbour);
+    }
+    all
+}
+
+/// The tables that a service's own migrations make.
+fn own_tables(declared: &Declared) -> Vec<String> {
+    let texts = declared.migrations().iter().flat_map(|step| step.sql.split("CREATE TABLE ").skip(1));
+    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    texts.map(name).collect()
+}
+
+fn whole(rows: Result<Vec<Scalar<String>>, StoreError>) -> String {
+    rows.expect("a table reads").into_iter().map(|Scalar(text)| text).collect()
+}
+
+#[derive(Clone)]
+enum Door {
+    Gateway(Option<Identity>),
+    Service(&'static str),
+    None,
+}
+
+/// Somebody who makes requests.
+#[derive(Clone)]
+pub struct Visitor<'a> {
+    room: &'a Room,
+    door: Door,
+    key: Option<String>,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as JSON; null if it is none.
+    pub body: Value,
+    /// The body as text.
+    pub text: String,
+}
+
+impl Answered {
+    /// The problem's code, if it is one.
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    /// Whether it is the stored answer to an earlier request with the same key.
+    pub fn is_replay(&self) -> bool {
+        self.headers.contains_key("idempotent-replayed")
+    }
+}
+
+impl Visitor<'_> {
+    /// Uses this idempotency key instead of a new one for each request.
+    #[must_use]
+    pub fn keyed(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+
+    /// Reads.
+    pub async fn get(&self, path: &str) -> Answered {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// Creates or commands.
+    pub async fn post(&self, path: &str, body: Value) -> Answered {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    /// Replaces.
+    pub async fn put(&self, path: &str, body: Value) -> Answered {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
+    /// Changes some fields.
+    pub async fn patch(&self, path: &str, body: Value) -> Answered {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Removes.
+    pub async fn delete(&self, path: &str) -> Answered {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answered {
+        let fresh = || ids::fresh().to_string();
+        let key = (method != Method::GET).then(|| self.key.clone().unwrap_or_else(fresh));
+        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        self.send_raw(method, path, key.as_deref(), body).await
+    }
+
+    /// Sends exactly this.
+    pub async fn send_raw(&self, method: Method, path: &str, key: Option<&str>, body: Option<(&str, Vec<u8>)>) -> Answered {
+        let room = self.room;
+        let (service, now) = (room.declared.manifest().name, room.clock.now());
+        let headers = match &self.door {
+            Door::Gateway(identity) => room.signer.sign("gateway", service, identity.as_ref(), now),
+            Door::Service(name) => room.signer.sign(name, service, None, now),
+            Door::None => HeaderMap::new(),
+        };
+        let mut request = room.client.request(method, format!("http://{}{path}", room.address())).headers(headers);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        if let Some((media, bytes)) = body {
+            request = request.header("content-type", media).body(bytes);
+        }
+        let response = request.send().await.expect("the service answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.expect("the whole answer");
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answered { status, headers, body, text: String::from_utf8_lossy(&bytes).into_owned() }
+    }
+}

@@ -18,6 +18,7 @@ use kernel::http::problem::Problem;
 use kernel::http::server::Answers;
 use kernel::manifest::{Access, PublicRoute};
 use kernel::resilience::RetryBudget;
+use kernel::telemetry::in_trace;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -179,12 +180,13 @@ impl Door {
             shown: None,
             route: None,
         };
-        let response = match self.pass(peer, request, &mut passage).await {
+        let response = match in_trace(trace, self.pass(peer, request, &mut passage)).await {
             Ok(response) => compress(response, passage.coding),
             Err(problem) => {
                 // Refusals are counted; what broke behind us is also told.
                 if matches!(problem.status, 502 | 504) {
-                    tracing::warn!(code = %problem.code, trace_id = trace.trace_hex(), "request failed behind the gateway");
+                    let told = async { tracing::warn!(code = %problem.code, status = problem.status, "request failed behind the gateway") };
+                    in_trace(trace, told).await;
                 }
                 problem.traced(trace).into_response()
             }

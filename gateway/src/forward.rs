@@ -175,11 +175,12 @@ impl Forwarder {
                 tracing::debug!(%error, instance = %instance.address, "try failed");
                 let dead = error.is_connect();
                 instance.failed(dead, self.clock.now());
-                // One dead instance among several is left alone; that is no reason to rest the whole service.
-                if dead && route.upstream.instances().len() > 1 {
-                    drop(permit)
+                // Nobody listening is found out at once and costs nobody anything: resting the service for half a minute
+                // would only make a restart of a tenth of a second last that long.
+                if dead {
+                    drop(permit);
                 } else {
-                    permit.failure()
+                    permit.failure();
                 }
                 Try::Again(Failure::Unreachable)
             }

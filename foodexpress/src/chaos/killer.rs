@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 
 use super::plan::Kill;
@@ -19,6 +21,8 @@ pub struct Toll {
     pub by_member: BTreeMap<String, usize>,
     /// From each kill to the member's first good probe, in milliseconds.
     pub recovery_ms: Vec<u64>,
+    /// The longest of them by member.
+    pub slowest_ms: BTreeMap<String, u64>,
     /// Members that did not come back.
     pub gone: Vec<String>,
 }
@@ -27,11 +31,12 @@ pub struct Toll {
 pub async fn carry_out(plan: &[Kill], city: &Supervised, struck: impl Fn(usize)) -> Result<Toll> {
     let toll = Mutex::new(Toll::default());
     let http = reqwest::Client::builder().timeout(Duration::from_millis(300)).pool_max_idle_per_host(0).build()?;
-    let mut returns = futures::stream::FuturesUnordered::new();
+    let mut returns = FuturesUnordered::new();
     for kill in plan {
-        tokio::time::sleep(kill.after).await;
-        let map = city.map();
+        // Those on their way back are watched meanwhile: a watch that pauses would count its own pause as theirs.
+        beside(tokio::time::sleep(kill.after), &mut returns).await;
         for member in &kill.members {
+            let map = beside(standing(city, member), &mut returns).await;
             if strike(&map, member) {
                 *toll.lock().by_member.entry(member.clone()).or_default() += 1;
                 struck(1);
@@ -39,12 +44,34 @@ pub async fn carry_out(plan: &[Kill], city: &Supervised, struck: impl Fn(usize))
                 returns.push(back(&http, format!("{}/{probe}", map.url(member)?), member, &toll));
             }
         }
-        // Waiting for returns goes on beside the next kills; what is done already is taken off the list.
-        while let Some(Some(())) = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut returns)) {}
     }
-    while futures::StreamExt::next(&mut returns).await.is_some() {}
+    while returns.next().await.is_some() {}
     drop(returns);
     Ok(toll.into_inner())
+}
+
+/// Waits for `first` while the others go on.
+async fn beside<T>(first: impl Future<Output = T>, others: &mut FuturesUnordered<impl Future<Output = ()>>) -> T {
+    let mut first = std::pin::pin!(first);
+    loop {
+        tokio::select! {
+            done = &mut first => return done,
+            Some(()) = others.next(), if !others.is_empty() => {}
+        }
+    }
+}
+
+/// The map once the member has a process again that can be killed: a plan of a hundred kills is a hundred kills.
+async fn standing(city: &Supervised, member: &str) -> CityMap {
+    let began = Instant::now();
+    loop {
+        let map = city.map();
+        let lives = map.members.get(member).is_some_and(|m| crate::city::is_alive(m.pid));
+        if lives || began.elapsed() > BACK_WITHIN {
+            return map;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// SIGKILL; false if the member has no process at this moment.
@@ -58,7 +85,11 @@ async fn back(http: &reqwest::Client, url: String, member: &str, toll: &Mutex<To
     while began.elapsed() < BACK_WITHIN {
         tokio::time::sleep(Duration::from_millis(10)).await;
         if http.get(&url).send().await.is_ok_and(|r| r.status().is_success()) {
-            toll.lock().recovery_ms.push(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+            let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let mut toll = toll.lock();
+            toll.recovery_ms.push(took);
+            let slowest = toll.slowest_ms.entry(member.to_owned()).or_default();
+            *slowest = took.max(*slowest);
             return;
         }
     }

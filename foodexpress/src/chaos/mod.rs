@@ -51,6 +51,8 @@ pub struct Outcome {
     pub by_service: BTreeMap<String, usize>,
     /// From a kill to ready again, for all but one in a hundred, in milliseconds.
     pub recovery_ms_p99: u64,
+    /// The longest of them by member.
+    pub recovery_ms_max: BTreeMap<String, u64>,
     /// Faults that the card network injected, by kind.
     pub faults: serde_json::Value,
     /// Posts that got no good answer, however often they were repeated.
@@ -146,6 +148,7 @@ async fn break_and_judge(data: &DataFolder, city: &Supervised, violence: Violenc
         kills: toll.by_member.values().sum(),
         orders_acknowledged: load.acknowledged.lock().len(),
         by_service: toll.by_member,
+        recovery_ms_max: toll.slowest_ms,
         recovery_ms_p99: percentile(&toll.recovery_ms, 99),
         faults: insider.network("/v1/faults/counts").await?,
         refused: refused.len(),

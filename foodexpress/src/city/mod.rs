@@ -9,7 +9,7 @@ mod supervise;
 pub use launch::{City, TITLE, serve};
 pub use map::{CityMap, DataFolder, Member};
 pub use ports::Ports;
-pub use process::memory_kib;
+pub use process::{cpu_micros, is_alive, memory_kib};
 pub use supervise::Supervised;
 
 /// Names of the members that are not services of the list.

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Whether the process exists and is not just waiting to be reaped.
-pub(super) fn is_alive(pid: u32) -> bool {
+pub fn is_alive(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     let state = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().next());
     !matches!(state, Some("Z" | "X"))

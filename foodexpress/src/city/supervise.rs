@@ -66,9 +66,9 @@ impl Launcher {
             }
         }
         let log = open_log(&self.data, name)?;
-        let errors = log.try_clone().context("a second handle on the log")?;
+        // A member's lines go to standard error; what it prints is for people who start it by hand.
         // The pipe on standard input ends when this process does, however it ends: members notice and stop.
-        command.stdin(Stdio::piped()).stdout(Stdio::from(log)).stderr(Stdio::from(errors)).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::from(log)).kill_on_drop(true);
         let mut process = command.spawn().with_context(|| format!("cannot start {name}"))?;
         // Waiting for a process would close its pipe, so the pipe is held apart from it.
         let leash = process.stdin.take();

@@ -10,6 +10,8 @@ use kernel::events::{Event as _, Follower, Received};
 use kernel::http::Signer;
 use kernel::registry::Directory;
 use kernel::task::Tasks;
+use kernel::telemetry;
+use prometheus_client::registry::Registry;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -68,17 +70,18 @@ pub async fn open(listener: TcpListener, directory: Directory, signer: Signer, s
         directory,
         signer,
         revocations: revocations.clone(),
-        registry: prometheus_client::registry::Registry::default(),
+        registry: Registry::with_labels([("service".into(), GATEWAY.into())].into_iter()),
         clock,
         settings,
     });
     let tasks = Tasks::new();
     let stop = tasks.stopping();
-    tasks.spawn("gateway", async move { gateway.serve(listener, stop).await });
+    tasks.spawn("gateway", telemetry::in_service(GATEWAY, async move { gateway.serve(listener, stop).await }));
     let stop = tasks.stopping();
-    tasks.spawn("revocations", async move {
+    let heard = async move {
         follower.every::<contracts::auth::SessionRevoked>(|event| note(&revocations, event), stop).await;
-    });
+    };
+    tasks.spawn("revocations", telemetry::in_service(GATEWAY, heard));
     Ok(Door { tasks })
 }
 

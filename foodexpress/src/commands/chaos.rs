@@ -40,7 +40,7 @@ pub struct Chaos {
 
 impl Chaos {
     pub(super) async fn run(self, data: DataFolder, out: Output) -> Result<ExitCode> {
-        super::serve::log_to_stderr("chaos");
+        super::serve::log_to_stderr("chaos")?;
         if !data.is_new() {
             bail!("{} already holds a city; give --data a new folder", data.path().display());
         }

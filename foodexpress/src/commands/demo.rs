@@ -29,7 +29,7 @@ pub(super) struct Stage {
 impl Stage {
     /// The city in this folder; one is started if none runs.
     pub(super) async fn set(data: DataFolder, args: &CityArgs, out: Output) -> Result<Self> {
-        super::serve::log_to_stderr("city");
+        super::serve::log_to_stderr("city")?;
         if let Some(map) = data.running() {
             return Ok(Self { map, ours: None });
         }

@@ -1,10 +1,12 @@
 //! `serve`: one member of a running city in this process; `card-network`: the witness.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
+use kernel::telemetry::log::{self, InstallError, Options};
 
 use super::wait::told_to_stop;
-use crate::city::{self, DataFolder};
+use crate::city::{self, CARD_NETWORK, DataFolder, GATEWAY};
+use crate::services;
 
 /// Run one service of a running city in this process.
 #[derive(Debug, Args)]
@@ -22,7 +24,7 @@ pub struct Serve {
 
 impl Serve {
     pub(super) async fn run(self, data: &DataFolder) -> Result<()> {
-        log_to_stderr(&self.name);
+        log_events_to_stderr(&self.name)?;
         city::serve(data, &self.name, &self.settings, told_to_stop(self.with_parent)).await
     }
 }
@@ -42,6 +44,7 @@ impl std::fmt::Debug for CardNetwork {
 
 impl CardNetwork {
     pub(super) async fn run(self) -> Result<()> {
+        log_events_to_stderr(CARD_NETWORK)?;
         tokio::select! {
             ended = card_network::cli::command(self.args) => Ok(ended?),
             () = told_to_stop(true) => Ok(()),
@@ -49,10 +52,50 @@ impl CardNetwork {
     }
 }
 
-/// Log lines of this process go to standard error.
-pub(super) fn log_to_stderr(_member: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    // A second call, from a command that starts another, changes nothing.
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
+/// Log lines of this process go to standard error: JSON for programs, a short form on a terminal. Beside a command that
+/// prints its own steps only trouble is told.
+pub(super) fn log_to_stderr(member: &str) -> Result<()> {
+    log_from(member, || "warn".to_owned())
 }
+
+/// The same for a city that runs for its own sake: it tells what happens, other people's crates only of trouble.
+pub(super) fn log_events_to_stderr(member: &str) -> Result<()> {
+    log_from(member, || {
+        let members = services::manifests().into_iter().map(|manifest| manifest.name);
+        let ours = ["kernel", GATEWAY, CARD_NETWORK, "foodexpress"].into_iter().chain(members);
+        ours.fold("warn".to_owned(), |level, name| format!("{level},{}=info", name.replace('-', "_")))
+    })
+}
+
+fn log_from(member: &str, usual_level: impl FnOnce() -> String) -> Result<()> {
+    let mut options = Options::new(member);
+    options.level = std::env::var("FOODEXPRESS_LOG").unwrap_or_else(|_| usual_level());
+    options.fields = CONTEXT.to_vec();
+    match log::install(options) {
+        // A command that starts another has made the process log already.
+        Ok(()) | Err(InstallError::Twice) => Ok(()),
+        Err(error) => Err(error).context("FOODEXPRESS_LOG does not read; try FOODEXPRESS_LOG=info"),
+    }
+}
+
+/// What an order, a payment and the members say beyond the kernel's own words.
+const CONTEXT: &[&str] = &[
+    "order_id",
+    "payment_id",
+    "amount",
+    "currency",
+    "masked_card",
+    "accounts",
+    "couriers",
+    "dead",
+    "dropped",
+    "ended",
+    "generation",
+    "instance",
+    "items",
+    "keys",
+    "member",
+    "restaurants",
+    "session_id",
+    "user_id",
+];

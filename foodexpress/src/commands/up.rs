@@ -24,7 +24,7 @@ pub struct Up {
 
 impl Up {
     pub(super) async fn run(self, data: DataFolder, out: Output) -> Result<()> {
-        super::serve::log_to_stderr("city");
+        super::serve::log_events_to_stderr("city")?;
         let plan = self.city.plan(data, &[]);
         let began = Instant::now();
         if self.processes {

@@ -1,0 +1,59 @@
+//! A caller who hangs up while the till is at work: the work is done once, and its answer waits.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::door::{Ask, Door};
+use crate::till::Build;
+use crate::{Complaints, Shop, engines};
+
+/// Sends a whole request and gives the open connection.
+async fn send(door: &Door, ask: &Ask) -> TcpStream {
+    let mut text =
+        format!("{} {} HTTP/1.1\r\nhost: till\r\ncontent-length: {}\r\n", ask.method, ask.path, ask.body.len());
+    for (name, value) in &Door::signed(ask.who.as_ref()) {
+        write!(text, "{name}: {}\r\n", value.to_str().unwrap()).unwrap();
+    }
+    for (name, value) in &ask.headers {
+        write!(text, "{name}: {}\r\n", String::from_utf8_lossy(value)).unwrap();
+    }
+    text.push_str("\r\n");
+    let mut stream = TcpStream::connect(door.address).await.unwrap();
+    stream.write_all(&[text.as_bytes(), &ask.body].concat()).await.unwrap();
+    stream
+}
+
+async fn hang_up(shop: &Shop, keys: usize) -> Vec<String> {
+    let mut found = Complaints::default();
+    for number in 0..keys {
+        let mark = format!("hung-up-{number}");
+        let stream = send(&shop.door, &Ask::keyed(&mark).scene("linger")).await;
+        shop.signals.entered.notified().await;
+        drop(stream);
+        // Long enough for the till to see the end of the connection, well within the deadline of a unit.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        shop.signals.go.notify_waiters();
+        let first = shop.door.ask(&Ask::keyed(&mark)).await;
+        let again = shop.door.ask(&Ask::keyed(&mark)).await;
+        found.unless(first.status == 201 && first.replayed, || format!("the work was not completed: {first:?}"));
+        found.unless(first == again, || format!("two answers: {first:?} {again:?}"));
+        let effects = shop.door.tally().await.of(&mark);
+        found.unless(effects == 1, || format!("{effects} effects"));
+    }
+    found.0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_is_served_once_and_finds_the_answer_later() {
+    for postgres in engines() {
+        let shop = Shop::open(Build::Sound, postgres.as_deref()).await;
+        assert_eq!(hang_up(&shop, 8).await, [""; 0], "PostgreSQL: {}", postgres.is_some());
+        shop.close().await;
+    }
+    let shop = Shop::open(Build::Keyless, None).await;
+    assert_ne!(hang_up(&shop, 1).await, [""; 0], "the check does not notice that nothing is remembered");
+    shop.close().await;
+}

@@ -1,6 +1,7 @@
 //! One declaration per service: the calls below fill the manifest and the running parts alike, so they cannot disagree.
 
 mod probes;
+mod housekeeping;
 mod run;
 
 use std::fmt;

@@ -10,6 +10,7 @@ use http::HeaderMap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::housekeeping::housekeeping;
 use super::{Declared, Kit, Parts, StartError, probes};
 use crate::clock::Clock;
 use crate::config::Sources;
@@ -148,7 +149,8 @@ fn run_parts(name: &'static str, address: SocketAddr, parts: Parts, around: &Sur
     // The same after a crash, so that the leases this instance held are its own again at once.
     let owner = format!("{name}@{address}");
     tasks.spawn("relay", telemetry::in_service(name, relay::run(store.clone(), owner.clone(), tasks.stopping())));
-    let (jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
+    let (mut jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
+    jobs.push(housekeeping(store.clone()));
     let running = jobs::run(store.clone(), owner, jobs, timers, stop);
     tasks.spawn("jobs", telemetry::in_service(name, async {
         if let Err(failure) = running.await {

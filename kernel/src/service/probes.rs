@@ -61,3 +61,91 @@ async fn heard(store: &Store, bus: &BusHealth) -> Result<String, String> {
     found.extend(parked.iter().map(|(publisher, count)| format!("{count} parked of {publisher}")));
     Ok(if found.is_empty() { "hears nobody".to_owned() } else { found.join("; ") })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::health::Report;
+    use crate::store::{Engine, Options};
+    use crate::telemetry::metrics::Metrics;
+
+    struct Probed {
+        folder: tempfile::TempDir,
+        store: Store,
+        bus: BusHealth,
+        health: Health,
+    }
+
+    async fn probed() -> Probed {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::Sqlite { path: folder.path().join("probes.db") };
+        let store = Store::open(Options::new(engine, Clock::system()), &[]).await.unwrap();
+        let (bus, health) = (BusHealth::default(), Health::new());
+        add_checks(&health, &store, &bus);
+        health.started();
+        Probed { folder, store, bus, health }
+    }
+
+    fn detail<'a>(report: &'a Report, check: &str) -> (bool, &'a str) {
+        let found = &report.checks[check];
+        (found.ok, &found.detail)
+    }
+
+    #[tokio::test]
+    async fn only_a_publisher_that_refuses_makes_a_consumer_unready() {
+        let Probed { bus, health, .. } = &probed().await;
+        assert_eq!(detail(&health.ready().await, "bus"), (true, "hears nobody"));
+        bus.at("kitchen", 5, 7);
+        bus.waiting("orders", Some("no instance is listed".into()));
+        let report = health.ready().await;
+        assert_eq!(detail(&report, "bus"), (true, "kitchen connected, 2 behind; orders waiting, 0 behind"));
+        assert!(report.is_up());
+        bus.refused("orders", "its outbox is another one".into());
+        let report = health.ready().await;
+        assert_eq!(detail(&report, "bus"), (false, "orders refuses: its outbox is another one"));
+        assert!(!report.is_up());
+    }
+
+    #[tokio::test]
+    async fn parked_events_are_told_of_but_do_not_stop_a_service() {
+        let Probed { folder, health, .. } = &probed().await;
+        let aside = rusqlite::Connection::open(folder.path().join("probes.db")).unwrap();
+        let park = "INSERT INTO parked (event_id, publisher, aggregate_id, aggregate_version, position, event_type, envelope, reason, parked_at) VALUES (zeroblob(16), 'orders', zeroblob(16), 1, 1, '', '', '', 0)";
+        aside.execute(park, []).unwrap();
+        let report = health.ready().await;
+        assert_eq!(detail(&report, "bus"), (true, "1 parked of orders"));
+        assert!(report.is_up());
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_answer_makes_it_unready() {
+        let Probed { folder, health, store, .. } = &probed().await;
+        assert_eq!(detail(&health.ready().await, "database"), (true, "answers; 0 events published"));
+        let aside = rusqlite::Connection::open(folder.path().join("probes.db")).unwrap();
+        aside.execute_batch("DROP TABLE outbox").unwrap();
+        let report = health.ready().await;
+        assert!(!report.checks["database"].ok && !report.is_up(), "{report:?}");
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn lag_is_as_of_the_moment_somebody_asks() {
+        use http_body_util::BodyExt as _;
+        use tower::ServiceExt as _;
+
+        let bus = BusHealth::default();
+        let page = metrics_page("orders", &Metrics::new("orders"), &bus);
+        for behind in [3, 0] {
+            bus.at("kitchen", 10 - behind, 10);
+            let request = http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
+            let answer = page.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.headers()[CONTENT_TYPE], metrics::CONTENT_TYPE);
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let line = format!(
+                "kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"kitchen\"}} {behind}\n"
+            );
+            assert!(std::str::from_utf8(&body).unwrap().contains(&line), "{line}");
+        }
+    }
+}

@@ -7,5 +7,6 @@ mod pooler;
 mod relay;
 mod rows;
 mod schema;
+mod told;
 mod units;
 mod world;

@@ -29,7 +29,8 @@ impl City {
         let mut command = program(&["up", "--ports", "auto"], folder.path());
         let mut process = command.stdout(Stdio::piped()).stderr(lines).spawn().unwrap();
         let mut first = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = tokio::time::timeout(Duration::from_secs(60), first.next_line()).await.expect("the city is open in time");
+        let line =
+            tokio::time::timeout(Duration::from_secs(60), first.next_line()).await.expect("the city is open in time");
         let told: Value = serde_json::from_str(&line.unwrap().expect("a city that opens says so")).unwrap();
         let address = |member: &Value| member["address"].as_str().unwrap().to_owned();
         let members = told["members"].as_object().unwrap().iter().map(|(name, m)| (name.clone(), address(m))).collect();
@@ -79,7 +80,11 @@ async fn one_order_is_counted_logged_and_traced_and_leaves_no_secret_behind() {
     everybody_counts(&city).await;
     everybody_is_ready(&city).await;
     let mut saga = city.run(&["why", id]).await;
-    assert_eq!(saga.pop().unwrap()["trace_id"], trace, "the gateway's answer and the order's first event name one trace");
+    assert_eq!(
+        saga.pop().unwrap()["trace_id"],
+        trace,
+        "the gateway's answer and the order's first event name one trace"
+    );
     let along: BTreeSet<&str> =
         saga.iter().filter(|e| e["trace_id"] == trace).filter_map(|event| event["by"].as_str()).collect();
     for service in ["orders", "kitchen", "payments", "notifications"] {
@@ -132,7 +137,11 @@ async fn everybody_counts(city: &City) {
 /// The names of a member's samples with their labels' names in order.
 async fn scrape(city: &City, member: &str) -> BTreeMap<String, BTreeSet<String>> {
     let (status, kind, text) = city.get(member, "metrics").await;
-    assert_eq!((status, kind.as_str()), (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"), "{member}");
+    assert_eq!(
+        (status, kind.as_str()),
+        (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{member}"
+    );
     assert!(text.ends_with("# EOF\n"), "{member}: the page is whole");
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples
@@ -190,6 +199,7 @@ fn files_under(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn holding(files: &[PathBuf], text: &str) -> Vec<PathBuf> {
-    let holds = |file: &&PathBuf| std::fs::read(file).unwrap().windows(text.len()).any(|bytes| bytes == text.as_bytes());
+    let holds =
+        |file: &&PathBuf| std::fs::read(file).unwrap().windows(text.len()).any(|bytes| bytes == text.as_bytes());
     files.iter().filter(holds).cloned().collect()
 }

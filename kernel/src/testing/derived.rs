@@ -53,6 +53,11 @@ fn method(route: &RouteDoc) -> Method {
     route.method.parse().expect("a route names a method")
 }
 
+/// Whether the service did not know what to say. That something outside is away just now it may say to anybody.
+fn broke(answer: &Answered) -> bool {
+    answer.status >= 500 && answer.status != 503
+}
+
 /// The path with something in place of each parameter.
 fn path(route: &RouteDoc) -> String {
     let steps = route.path.split('/').map(|step| if step.starts_with('{') { NOBODY.to_string() } else { step.to_owned() });
@@ -119,16 +124,16 @@ impl<'a> Asking<'a> {
             let media = wanted.unwrap_or("application/json");
             let key = ids::fresh().to_string();
             let answer = visitor.send_raw(method(route), &path(route), Some(&key), Some((media, body.as_bytes().to_vec()))).await;
-            let refused = (400..500).contains(&answer.status) || (wanted.is_none() && answer.status < 500);
             // A form may be empty or hold fields that nobody knows; JSON must fit.
-            if !refused && (wanted == Some("application/json") || answer.status >= 500) {
+            let refused = (400..500).contains(&answer.status);
+            if broke(&answer) || wanted.is_some() && answer.status >= 500 || wanted == Some("application/json") && !refused {
                 let shown: String = body.chars().take(12).collect();
                 self.holes.push(format!("{} {} answers {} to the body {shown}", route.method, route.path, answer.status));
             }
         }
         for query in ["page_size=x&page_token=%ff", "page_size=-1", "page_token=AAAA", "page_token=%00"] {
             let answer = visitor.send_raw(method(route), &format!("{}?{query}", path(route)), None, None).await;
-            if answer.status >= 500 {
+            if broke(&answer) {
                 self.holes.push(format!("{} {}?{query} answers {}", route.method, route.path, answer.status));
             }
         }
@@ -195,30 +200,62 @@ async fn drop_schema(url: &str, schema: &str) {
 
 /// Delivers one made-up event of every type that the service hears, each twice: the second one leaves no trace.
 ///
+/// `restless` are columns, as table and column, that a second delivery may change.
+///
 /// # Panics
 /// With every event type that was parked, or whose second delivery did something.
 pub async fn every_heard_event_counts_once(declared: &Declared, restless: &[(&'static str, &'static str)]) {
-    let doubled = doubled_events(declared, restless).await;
+    let doubled = doubled_events(declared, restless, async |_| Fields::new()).await;
     assert!(doubled.is_empty(), "{}", doubled.join("\n"));
 }
 
-/// What [`every_heard_event_counts_once`] finds.
-pub async fn doubled_events(declared: &Declared, restless: &[(&'static str, &'static str)]) -> Vec<String> {
-    let mut doubled = Vec::new();
-    for def in &declared.manifest().hears {
+/// The same in a room where something has happened before; `prepare` gives the fields that the made-up events then carry.
+///
+/// # Panics
+/// As [`every_heard_event_counts_once`].
+pub async fn every_heard_event_counts_once_after(
+    declared: &Declared,
+    restless: &[(&'static str, &'static str)],
+    prepare: impl AsyncFn(&Room) -> Fields,
+) {
+    let doubled = doubled_events(declared, restless, prepare).await;
+    assert!(doubled.is_empty(), "{}", doubled.join("\n"));
+}
+
+/// Fields of made-up payloads by name, in place of made-up values.
+pub type Fields = Map<String, Value>;
+
+/// What [`every_heard_event_counts_once_after`] finds.
+pub async fn doubled_events(
+    declared: &Declared,
+    restless: &[(&'static str, &'static str)],
+    prepare: impl AsyncFn(&Room) -> Fields,
+) -> Vec<String> {
+    let one = async |def: &EventDef| {
         // A room each: one that parked an event holds back what follows.
         let room = Room::furnished(declared, Furnishing { restless: restless.to_vec(), ..Furnishing::default() }).await;
-        let subject = Subject { org: NOBODY, id: NOBODY, version: 1 };
-        match room.hear_twice(*def, subject, sample(def).to_string()).await {
-            Ok(()) => room.finish().await,
+        let subject = Subject { org: NOBODY, id: NOBODY, version: LATER };
+        let mut payload = sample(def);
+        let given = prepare(&room).await.into_iter().chain([("version".to_owned(), json!(LATER))]);
+        for (name, value) in given.filter(|(name, _)| sample(def).get(name).is_some()) {
+            payload[name] = value;
+        }
+        match room.hear_twice(*def, subject, payload.to_string()).await {
+            Ok(()) => {
+                room.finish().await;
+                None
+            }
             Err(why) => {
-                doubled.push(format!("{} hears {}: {why}", declared.manifest().name, def.name));
                 room.abandon().await;
+                Some(format!("{} hears {}: {why}", declared.manifest().name, def.name))
             }
         }
-    }
-    doubled
+    };
+    futures::future::join_all(declared.manifest().hears.iter().map(one)).await.into_iter().flatten().collect()
 }
+
+/// A version that comes after whatever the room's past has told of the same thing.
+const LATER: i64 = 1_000;
 
 /// A payload that fits an event's schema: every identity the same one, every number 1, every text short.
 pub fn sample(def: &EventDef) -> Value {

@@ -186,13 +186,14 @@ async fn statements_that_do_not_prepare_are_found_with_their_places() {
 
 #[tokio::test]
 async fn an_event_that_counts_once_passes_and_one_that_counts_again_or_parks_is_found() {
+    let nothing = async |_: &Room| derived::Fields::new();
     derived::every_heard_event_counts_once(&done(service().on(once)), &[]).await;
-    let said = derived::doubled_events(&done(service().on(every_time)), &[]).await;
+    let said = derived::doubled_events(&done(service().on(every_time)), &[], nothing).await;
     assert!(said.len() == 1 && said[0].contains("outbox"), "{said:#?}");
     let kept = done(service().on(quietly_every_time));
-    let found = derived::doubled_events(&kept, &[]).await;
+    let found = derived::doubled_events(&kept, &[], nothing).await;
     assert!(found.len() == 1 && found[0].contains("shadow:"), "{found:#?}");
-    let parked = derived::doubled_events(&done(service().on(never)), &[]).await;
+    let parked = derived::doubled_events(&done(service().on(never)), &[], nothing).await;
     assert!(parked.len() == 1 && parked[0].contains("it is dark"), "{parked:#?}");
 }
 

@@ -1,0 +1,19 @@
+//! What every service is held to for its declaration alone, here: delivery.
+
+use contracts::permissions::ROLES;
+use kernel::testing::derived;
+
+#[tokio::test]
+async fn every_route_refuses_whom_and_what_it_must() {
+    derived::every_route_refuses(&delivery::service(), ROLES).await;
+}
+
+#[tokio::test]
+async fn every_statement_prepares_on_a_fresh_database() {
+    derived::statements_prepare(&delivery::service()).await;
+}
+
+#[tokio::test]
+async fn every_heard_event_counts_once() {
+    derived::every_heard_event_counts_once(&delivery::service(), &[]).await;
+}

@@ -121,6 +121,10 @@ fn audit_ledger(audit: &mut Audit, ledger: &Value) {
         audit.unresolved += usize::try_from(open).unwrap_or(1);
         audit.findings.push(format!("payments has {open} attempts or refunds without an outcome"));
     }
+    if ledger["balanced"] != true {
+        audit.lost += 1;
+        audit.findings.push("the payments ledger does not agree with the payments that it books".to_owned());
+    }
     let sum = |name: &str| {
         let currencies = ledger["currencies"].as_array().map(Vec::as_slice).unwrap_or_default();
         currencies.iter().filter_map(|c| c[name].as_i64()).sum::<i64>()

@@ -14,7 +14,7 @@ use kernel::service::{Running, Surroundings};
 use tokio::net::TcpListener;
 
 use super::process;
-use super::supervise::{Child, Launcher};
+use super::supervise::{Child, Launcher, until_ready};
 use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
 use crate::{door, services};
 
@@ -134,6 +134,7 @@ impl City {
         }
         let opening = Instant::now();
         let door = common.gateway(gateway_port).await?;
+        until_ready(GATEWAY, common.addresses[GATEWAY], Duration::from_secs(10), || true).await?;
         ready(GATEWAY, std::process::id(), opening);
         card_network.until_ready(Duration::from_secs(10)).await?;
         ready(CARD_NETWORK, card_network.pid(), began);

@@ -98,20 +98,7 @@ impl Child {
 
     /// Waits until it answers its probe.
     pub(super) async fn until_ready(&self, within: Duration) -> Result<()> {
-        let began = Instant::now();
-        let probe = if self.name == CARD_NETWORK { "livez" } else { "readyz" };
-        let url = format!("http://{}/{probe}", self.address);
-        let http = reqwest::Client::builder().timeout(Duration::from_millis(500)).build()?;
-        while began.elapsed() < within {
-            if http.get(&url).send().await.is_ok_and(|r| r.status().is_success()) {
-                return Ok(());
-            }
-            if !super::process::is_alive(self.pid) {
-                bail!("{} ended while starting; its log says why", self.name);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        bail!("{} is not ready after {within:?}; its log says why", self.name)
+        until_ready(&self.name, self.address, within, || super::process::is_alive(self.pid)).await
     }
 
     /// Asks it to end, waits, insists.
@@ -123,6 +110,24 @@ impl Child {
             drop(self.process.kill().await);
         }
     }
+}
+
+/// Waits until a member answers its probe, or can no longer.
+pub(super) async fn until_ready(name: &str, address: SocketAddr, within: Duration, lives: impl Fn() -> bool) -> Result<()> {
+    let began = Instant::now();
+    let probe = if name == CARD_NETWORK { "livez" } else { "readyz" };
+    let url = format!("http://{address}/{probe}");
+    let http = reqwest::Client::builder().timeout(Duration::from_millis(500)).build()?;
+    while began.elapsed() < within {
+        if http.get(&url).send().await.is_ok_and(|r| r.status().is_success()) {
+            return Ok(());
+        }
+        if !lives() {
+            bail!("{name} ended while starting; its log says why");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bail!("{name} is not ready after {within:?}; its log says why")
 }
 
 /// A city of processes, watched by this one.

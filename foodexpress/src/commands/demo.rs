@@ -48,18 +48,24 @@ impl Stage {
 }
 
 /// Prints each step with the time since the last.
-struct Steps {
-    out: Output,
+pub(super) struct Steps {
+    out: Option<Output>,
     began: Instant,
     last: Instant,
 }
 
 impl Steps {
+    /// For a command that does the same and has other things to tell.
+    pub(super) fn quiet() -> Self {
+        Self { out: None, began: Instant::now(), last: Instant::now() }
+    }
+
     fn done(&mut self, step: &str, told: &str) {
         let (took, at) = (self.last.elapsed().as_millis(), self.began.elapsed().as_millis());
         self.last = Instant::now();
-        let text = format!("{} {step:<14} {told}  ({took} ms)", self.out.mark(true, "✓"));
-        self.out.row(text, &json!({"step": step, "told": told, "took_ms": took, "at_ms": at}));
+        let Some(out) = self.out else { return };
+        let text = format!("{} {step:<14} {told}  ({took} ms)", out.mark(true, "✓"));
+        out.row(text, &json!({"step": step, "told": told, "took_ms": took, "at_ms": at}));
     }
 }
 
@@ -74,7 +80,7 @@ impl Order {
 }
 
 async fn walk(map: &CityMap, out: Output) -> Result<Value> {
-    let mut steps = Steps { out, began: Instant::now(), last: Instant::now() };
+    let mut steps = Steps { out: Some(out), began: Instant::now(), last: Instant::now() };
     let guest = Client::new(map.gateway()?)?;
     let customer = as_account(&guest, "customer0@demo.example").await?;
     steps.done("signed in", "customer0@demo.example, by authorization code with PKCE");
@@ -97,7 +103,8 @@ async fn walk(map: &CityMap, out: Output) -> Result<Value> {
     Ok(json!({"status": "DELIVERED", "order_id": id, "trace_id": trace_id, "elapsed_ms": elapsed_ms}))
 }
 
-async fn cook(guest: &Client, customer: &Client, org: &str, id: &str, steps: &mut Steps) -> Result<()> {
+/// The kitchen takes the order and cooks it.
+pub(super) async fn cook(guest: &Client, customer: &Client, org: &str, id: &str, steps: &mut Steps) -> Result<()> {
     let number = (0..contracts::demo::ORGANISATIONS).find(|n| contracts::demo::organisation(*n).to_string() == org);
     let owner = as_account(guest, &format!("owner{}@demo.example", number.context("a demo organisation")?)).await?;
     let ticket = format!("/api/v1/kitchen/tickets/{id}");
@@ -116,7 +123,8 @@ async fn cook(guest: &Client, customer: &Client, org: &str, id: &str, steps: &mu
     Ok(())
 }
 
-async fn deliver(guest: &Client, customer: &Client, place: &Value, id: &str, steps: &mut Steps) -> Result<()> {
+/// A courier brings it.
+pub(super) async fn deliver(guest: &Client, customer: &Client, place: &Value, id: &str, steps: &mut Steps) -> Result<()> {
     let courier = as_account(guest, "courier0@demo.example").await?;
     let shift = json!({"on": true, "place": place});
     let put = reqwest::Method::PUT;

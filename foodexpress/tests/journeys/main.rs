@@ -1,0 +1,9 @@
+//! Whole journeys with the real binary, as a person at a terminal makes them: each on a city of its own, on free ports.
+
+mod books;
+mod bus;
+mod documents;
+mod order;
+mod processes;
+mod program;
+mod violence;

@@ -4,7 +4,8 @@ use http::Method;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::room::{Answered, Furnishing, Room, Visitor};
+use super::room::{Furnishing, Room};
+use super::visitor::{Answered, Visitor};
 use crate::clock::Clock;
 use crate::events::{EventDef, Subject};
 use crate::ids;

@@ -5,3 +5,4 @@ pub mod derived;
 pub mod room;
 pub mod station;
 pub mod store;
+pub mod visitor;

@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method};
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::station::Station;
+use super::visitor::{Door, Visitor};
 use crate::clock::Clock;
 use crate::config::Sources;
 use crate::events::{self, Event, EventDef, Outgoing, Payload as _, Subject};
 use crate::http::{Identity, Signer};
-use crate::ids;
 use crate::registry::Directory;
 use crate::secrets::Secrets;
 use crate::service::{self, Declared, Running, Surroundings};
@@ -35,10 +33,10 @@ pub struct Room {
     pub clock: Clock,
     /// Where others listen.
     pub directory: Directory,
-    declared: Declared,
+    pub(super) declared: Declared,
     running: Option<Running>,
-    signer: Signer,
-    client: reqwest::Client,
+    pub(super) signer: Signer,
+    pub(super) client: reqwest::Client,
     neighbours: BTreeMap<&'static str, Station>,
     restless: Vec<(&'static str, &'static str)>,
     _folder: TempDir,
@@ -126,22 +124,22 @@ impl Room {
 
     /// This person, as the gateway presents them.
     pub fn as_identity(&self, identity: &Identity) -> Visitor<'_> {
-        Visitor { room: self, door: Door::Gateway(Some(identity.clone())), key: None }
+        Visitor::new(self, Door::Gateway(Some(identity.clone())))
     }
 
     /// Somebody who has not signed in.
     pub fn as_guest(&self) -> Visitor<'_> {
-        Visitor { room: self, door: Door::Gateway(None), key: None }
+        Visitor::new(self, Door::Gateway(None))
     }
 
     /// Another service of the city.
     pub fn as_service(&self, name: &'static str) -> Visitor<'_> {
-        Visitor { room: self, door: Door::Service(name), key: None }
+        Visitor::new(self, Door::Service(name))
     }
 
     /// Somebody who found the port and comes past the gateway.
     pub fn as_stranger(&self) -> Visitor<'_> {
-        Visitor { room: self, door: Door::None, key: None }
+        Visitor::new(self, Door::None)
     }
 
     /// Has a neighbour publish this event, waits until it took effect, and delivers it once more as if nothing remembered the
@@ -312,108 +310,4 @@ fn own_tables(declared: &Declared) -> Vec<String> {
 
 fn whole(rows: Result<Vec<Scalar<String>>, StoreError>) -> String {
     rows.expect("a table reads").into_iter().map(|Scalar(text)| text).collect()
-}
-
-#[derive(Clone)]
-enum Door {
-    Gateway(Option<Identity>),
-    Service(&'static str),
-    None,
-}
-
-/// Somebody who makes requests.
-#[derive(Clone)]
-pub struct Visitor<'a> {
-    room: &'a Room,
-    door: Door,
-    key: Option<String>,
-}
-
-/// What came back.
-#[derive(Clone, Debug)]
-pub struct Answered {
-    /// The status.
-    pub status: u16,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body as JSON; null if it is none.
-    pub body: Value,
-    /// The body as text.
-    pub text: String,
-}
-
-impl Answered {
-    /// The problem's code, if it is one.
-    pub fn code(&self) -> &str {
-        self.body["code"].as_str().unwrap_or_default()
-    }
-
-    /// Whether it is the stored answer to an earlier request with the same key.
-    pub fn is_replay(&self) -> bool {
-        self.headers.contains_key("idempotent-replayed")
-    }
-}
-
-impl Visitor<'_> {
-    /// Uses this idempotency key instead of a new one for each request.
-    #[must_use]
-    pub fn keyed(mut self, key: &str) -> Self {
-        self.key = Some(key.to_owned());
-        self
-    }
-
-    /// Reads.
-    pub async fn get(&self, path: &str) -> Answered {
-        self.send(Method::GET, path, None).await
-    }
-
-    /// Creates or commands.
-    pub async fn post(&self, path: &str, body: Value) -> Answered {
-        self.send(Method::POST, path, Some(body)).await
-    }
-
-    /// Replaces.
-    pub async fn put(&self, path: &str, body: Value) -> Answered {
-        self.send(Method::PUT, path, Some(body)).await
-    }
-
-    /// Changes some fields.
-    pub async fn patch(&self, path: &str, body: Value) -> Answered {
-        self.send(Method::PATCH, path, Some(body)).await
-    }
-
-    /// Removes.
-    pub async fn delete(&self, path: &str) -> Answered {
-        self.send(Method::DELETE, path, None).await
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answered {
-        let fresh = || ids::fresh().to_string();
-        let key = (method != Method::GET).then(|| self.key.clone().unwrap_or_else(fresh));
-        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
-        self.send_raw(method, path, key.as_deref(), body).await
-    }
-
-    /// Sends exactly this.
-    pub async fn send_raw(&self, method: Method, path: &str, key: Option<&str>, body: Option<(&str, Vec<u8>)>) -> Answered {
-        let room = self.room;
-        let (service, now) = (room.declared.manifest().name, room.clock.now());
-        let headers = match &self.door {
-            Door::Gateway(identity) => room.signer.sign("gateway", service, identity.as_ref(), now),
-            Door::Service(name) => room.signer.sign(name, service, None, now),
-            Door::None => HeaderMap::new(),
-        };
-        let mut request = room.client.request(method, format!("http://{}{path}", room.address())).headers(headers);
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        if let Some((media, bytes)) = body {
-            request = request.header("content-type", media).body(bytes);
-        }
-        let response = request.send().await.expect("the service answers");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().await.expect("the whole answer");
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answered { status, headers, body, text: String::from_utf8_lossy(&bytes).into_owned() }
-    }
 }

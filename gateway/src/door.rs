@@ -140,7 +140,7 @@ impl Door {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Ends WebSockets that are still open.
+    /// Ends `WebSockets` that are still open.
     pub(crate) async fn close_tunnels(&self) {
         self.forwarder.closing.cancel();
         self.forwarder.tunnels.close();

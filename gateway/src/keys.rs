@@ -105,13 +105,11 @@ impl Keys {
         self.fetched_at.store(self.clock.now().seconds(), Ordering::Release);
         for instance in self.auth.instances() {
             let fetched = tokio::time::timeout(FETCH_TIMEOUT, self.fetch_from(instance.authority.as_str())).await;
-            match fetched {
-                Ok(Some(text)) => {
-                    self.adopt(text);
-                    return;
-                }
-                _ => tracing::warn!(instance = %instance.address, "could not fetch the signing keys"),
+            if let Ok(Some(text)) = fetched {
+                self.adopt(text);
+                return;
             }
+            tracing::warn!(instance = %instance.address, "could not fetch the signing keys");
         }
     }
 

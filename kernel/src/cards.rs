@@ -43,11 +43,16 @@ fn runs(text: &str) -> Vec<String> {
 }
 
 fn is_card(digits: &[u8]) -> bool {
-    let brand_fits = match (digits[0], digits[1], digits.len()) {
-        (4, _, 13 | 16 | 19) | (5, 1..=5, 16) | (2, 2..=7, 16) | (3, 4 | 7, 15) => true,
-        (6, 0 | 2 | 4 | 5, 16..=19) | (3, 0 | 6 | 8, 14) | (3, 5, 16) => true,
-        _ => false,
-    };
+    let brand_fits = matches!(
+        (digits[0], digits[1], digits.len()),
+        (4, _, 13 | 16 | 19)
+            | (5, 1..=5, 16)
+            | (2, 2..=7, 16)
+            | (3, 4 | 7, 15)
+            | (6, 0 | 2 | 4 | 5, 16..=19)
+            | (3, 0 | 6 | 8, 14)
+            | (3, 5, 16)
+    );
     brand_fits && luhn(digits)
 }
 

@@ -3,7 +3,7 @@
 use rand::Rng as _;
 use uuid::Uuid;
 
-/// A fresh UUIDv7. It names a thing; it orders nothing across two machines.
+/// A fresh `UUIDv7`. It names a thing; it orders nothing across two machines.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes identities")]
 pub fn fresh() -> Uuid {
     Uuid::now_v7()

@@ -177,10 +177,7 @@ pub fn share(amount: i64, basis_points: i64) -> Result<i64, MoneyError> {
 ///
 /// Weights that are all zero share alike; a negative weight counts as zero.
 pub fn split(total: i64, weights: &[i64]) -> Vec<i64> {
-    let weights: Vec<i128> = match weights.iter().all(|w| *w <= 0) {
-        true => vec![1; weights.len()],
-        false => weights.iter().map(|w| i128::from((*w).max(0))).collect(),
-    };
+    let weights: Vec<i128> = if weights.iter().all(|w| *w <= 0) { vec![1; weights.len()] } else { weights.iter().map(|w| i128::from((*w).max(0))).collect() };
     let whole: i128 = weights.iter().sum();
     if whole == 0 {
         return Vec::new();

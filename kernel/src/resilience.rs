@@ -164,9 +164,9 @@ impl Breaker {
         let permit = self.permit()?;
         let result = work.await;
         if failed(&result) {
-            permit.failure()
+            permit.failure();
         } else {
-            permit.success()
+            permit.success();
         }
         Ok(result)
     }
@@ -191,10 +191,7 @@ impl Breaker {
             Phase::HalfOpen { running, seen } => {
                 *running = running.saturating_sub(1);
                 seen.extend(outcome);
-                (seen.len() >= settings.probes).then(|| match too_bad(seen, settings) {
-                    true => Phase::Open { since: clock.now() },
-                    false => Phase::Closed(VecDeque::with_capacity(settings.window)),
-                })
+                (seen.len() >= settings.probes).then(|| if too_bad(seen, settings) { Phase::Open { since: clock.now() } } else { Phase::Closed(VecDeque::with_capacity(settings.window)) })
             }
         };
         if let Some(next) = next {

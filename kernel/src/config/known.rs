@@ -27,7 +27,7 @@ impl Known {
     ) -> Result<(), Place> {
         let schemas = self.at(path)?;
         match value {
-            Value::Object(table) if !self.fields(&schemas).is_empty() => {
+            Value::Object(table) if !Self::fields(&schemas).is_empty() => {
                 for (key, value) in table {
                     path.push(key.clone());
                     self.spread(path, value, found)?;
@@ -47,7 +47,7 @@ impl Known {
     pub(super) fn read(&self, path: Vec<String>, text: &str) -> Result<(Vec<String>, Value), Place> {
         let mut spelled: Vec<String> = Vec::with_capacity(path.len());
         for key in path {
-            let fields = self.fields(&self.at(&spelled)?);
+            let fields = Self::fields(&self.at(&spelled)?);
             // Variables have no case of their own.
             let field = fields.into_iter().find(|field| field.eq_ignore_ascii_case(&key));
             spelled.push(field.unwrap_or(key));
@@ -69,7 +69,7 @@ impl Known {
         for (depth, key) in path.iter().enumerate() {
             let next: Vec<&Value> = here.iter().filter_map(|schema| property(schema, key)).collect();
             if next.is_empty() {
-                return Err(Place { path: path[..=depth].to_vec(), known: self.fields(&here) });
+                return Err(Place { path: path[..=depth].to_vec(), known: Self::fields(&here) });
             }
             here = next.into_iter().flat_map(|schema| self.open(schema)).collect();
         }
@@ -89,7 +89,7 @@ impl Known {
         all
     }
 
-    fn fields(&self, schemas: &[&Value]) -> Vec<String> {
+    fn fields(schemas: &[&Value]) -> Vec<String> {
         let tables = schemas.iter().filter_map(|schema| schema.get("properties")?.as_object());
         let mut names: Vec<String> = tables.flat_map(|table| table.keys().cloned()).collect();
         names.sort();

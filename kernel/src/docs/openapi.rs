@@ -92,15 +92,15 @@ fn named(schema: Option<&schemars::Schema>, place: &str) -> Vec<Value> {
 fn responses(route: &RouteDoc, shape: &OperationShape, manifest: &Manifest) -> Value {
     let mut responses = Map::new();
     for (status, media, schema) in &shape.answers {
-        let mut response = json!({"description": route.summary});
-        if let Some(schema) = schema {
-            response["content"] = json!({(*media): {"schema": schema}});
+        let description = if *status < 400 { route.summary } else { meaning(*status) };
+        let response = responses.entry(status.to_string()).or_insert_with(|| json!({"description": description}));
+        if !media.is_empty() {
+            response["content"][*media] = schema.as_ref().map_or_else(|| json!({}), |schema| json!({"schema": schema}));
         }
-        responses.insert(status.to_string(), response);
     }
     for status in refusal_statuses(route, shape, manifest) {
-        let problem = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
-        responses.insert(status.to_string(), json!({"description": meaning(status), "content": problem}));
+        let response = responses.entry(status.to_string()).or_insert_with(|| json!({"description": meaning(status)}));
+        response["content"]["application/problem+json"] = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
     }
     Value::Object(responses)
 }
@@ -113,16 +113,16 @@ fn refusal_statuses(route: &RouteDoc, shape: &OperationShape, manifest: &Manifes
     if shape.body.is_some() {
         statuses.extend([413, 415, 422]);
     }
-    if route.repeat == Repeat::Keyed {
-        statuses.extend([409, 422]);
-        statuses.extend(manifest.refusals.iter().map(|r| r.status));
+    match route.repeat {
+        Repeat::Reads => {}
+        Repeat::Keyed => statuses.extend([409, 422]),
+        Repeat::Protocol(_) => statuses.push(401),
     }
-    if matches!(route.repeat, Repeat::Protocol(_)) {
-        statuses.extend([401, 302, 303]);
+    if route.repeat != Repeat::Reads {
+        statuses.extend(manifest.refusals.iter().map(|r| r.status));
     }
     statuses.sort_unstable();
     statuses.dedup();
-    statuses.retain(|s| !shape.answers.iter().any(|(known, ..)| known == s));
     statuses
 }
 

@@ -226,12 +226,9 @@ impl<'a> Session<'a> {
         }
         let count = events.len();
         self.step(events, upto).await?;
-        match trouble {
-            Some(ended) => Err(ended),
-            None => {
-                self.consumer.health.at(self.publisher, self.reached, head);
-                Ok(count)
-            }
+        if let Some(ended) = trouble { Err(ended) } else {
+            self.consumer.health.at(self.publisher, self.reached, head);
+            Ok(count)
         }
     }
 

@@ -9,7 +9,7 @@ use super::Event;
 use crate::clock::Timestamp;
 use crate::telemetry::Trace;
 
-/// A CloudEvent with our extension attributes (`orgid`, `version`, `traceparent`, `position`).
+/// A `CloudEvent` with our extension attributes (`orgid`, `version`, `traceparent`, `position`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Envelope {
     /// Always `1.0`.

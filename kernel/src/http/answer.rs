@@ -42,12 +42,9 @@ impl Answer {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = http::StatusCode::from_u16(self.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
-            match (HeaderName::try_from(&name), HeaderValue::try_from(&value)) {
-                (Ok(name), Ok(value)) => {
-                    response.headers_mut().append(name, value);
-                }
-                _ => tracing::error!(header = name, "an answer carries a header that HTTP does not allow"),
-            }
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(&name), HeaderValue::try_from(&value)) {
+                response.headers_mut().append(name, value);
+            } else { tracing::error!(header = name, "an answer carries a header that HTTP does not allow") }
         }
         response
     }

@@ -13,6 +13,7 @@ pub mod server;
 
 pub use answer::{Accepted, Answer, Created, Done, Json, Page, Reply};
 pub use assertion::{Identity, Signer};
+pub use pipeline::guard;
 pub(crate) use pipeline::{Front, router};
 pub use problem::Problem;
 pub use refusal::Fail;

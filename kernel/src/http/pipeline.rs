@@ -111,6 +111,10 @@ impl<S: Send + Sync + 'static> Served<S> {
                     return Ok(answer);
                 }
                 let answer = run(tx.share(), state, request).await?;
+                if !idempotency::keeps(answer.status) {
+                    // Kept with its key, it would be the answer for a day; a refusal is an error of the handler.
+                    return Err(Fail::Fault(format!("a handler answered {} by hand; it must return a Fail", answer.status)));
+                }
                 slot.settle(&tx, &answer).await?;
                 Ok(answer)
             }

@@ -217,7 +217,7 @@ fn unreadable(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem 
 
 fn from_report(report: &garde::Report, status: u16, code: &'static str) -> Problem {
     let problem = Problem::new(status, code, "The request does not fit its schema; see errors.");
-    report.iter().fold(problem, |p, (path, error)| p.field(&pointer(&path.to_string()), error.message().to_owned()))
+    report.iter().fold(problem, |p, (path, error)| p.field(pointer(&path.to_string()), error.message().to_owned()))
 }
 
 /// `lines[0].quantity` as a JSON pointer.

@@ -105,7 +105,10 @@ impl Runner {
     /// Waits for the next due time and runs, unless another instance did meanwhile.
     async fn timed(&mut self) -> Result<(), WriteError<StoreError>> {
         let Some(due) = self.due().await? else {
-            return Ok(self.shutdown.cancelled().await);
+            return {
+                let _: () = self.shutdown.cancelled().await;
+                Ok(())
+            };
         };
         tokio::select! {
             () = self.shutdown.cancelled() => return Ok(()),

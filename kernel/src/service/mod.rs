@@ -176,7 +176,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         Fut: Future<Output = Result<(), JobError>> + Send + 'static,
     {
         self.manifest.jobs.push(JobDoc { name, trigger: says });
-        self.jobs.push(Box::new(move |state: Arc<S>| Job::new(name, trigger.clone(), move || work(state.clone()))));
+        self.jobs.push(Box::new(move |state: Arc<S>| Job::new(name, trigger, move || work(state.clone()))));
         self
     }
 

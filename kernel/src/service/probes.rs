@@ -96,10 +96,10 @@ mod tests {
     async fn only_a_publisher_that_refuses_makes_a_consumer_unready() {
         let Probed { bus, health, .. } = &probed().await;
         assert_eq!(detail(&health.ready().await, "bus"), (true, "hears nobody"));
-        bus.at("kitchen", 5, 7);
+        bus.at("ledger", 5, 7);
         bus.waiting("orders", Some("no instance is listed".into()));
         let report = health.ready().await;
-        assert_eq!(detail(&report, "bus"), (true, "kitchen connected, 2 behind; orders waiting, 0 behind"));
+        assert_eq!(detail(&report, "bus"), (true, "ledger connected, 2 behind; orders waiting, 0 behind"));
         assert!(report.is_up());
         bus.refused("orders", "its outbox is another one".into());
         let report = health.ready().await;
@@ -137,13 +137,13 @@ mod tests {
         let bus = BusHealth::default();
         let page = metrics_page("orders", &Metrics::new("orders"), &bus);
         for behind in [3, 0] {
-            bus.at("kitchen", 10 - behind, 10);
+            bus.at("ledger", 10 - behind, 10);
             let request = http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
             let answer = page.clone().oneshot(request).await.unwrap();
             assert_eq!(answer.headers()[CONTENT_TYPE], metrics::CONTENT_TYPE);
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             let line = format!(
-                "kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"kitchen\"}} {behind}\n"
+                "kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"ledger\"}} {behind}\n"
             );
             assert!(std::str::from_utf8(&body).unwrap().contains(&line), "{line}");
         }

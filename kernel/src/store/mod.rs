@@ -191,11 +191,6 @@ impl Store {
         self.inner.after_commit.wakes.lock().entry(job).or_default().clone()
     }
 
-    /// Wakes a job now.
-    pub(crate) fn wake_now(&self, job: &'static str) {
-        self.inner.after_commit.committed(None, &[job]);
-    }
-
     /// The clock that units take their time from.
     pub fn clock(&self) -> &Clock {
         &self.inner.clock

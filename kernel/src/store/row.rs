@@ -118,7 +118,6 @@ pub struct Statement {
 }
 
 /// Every statement of every crate linked into this program.
-#[expect(unsafe_code, reason = "the linker gathers the statements; linkme checks the section's type")]
 #[linkme::distributed_slice]
 pub static STATEMENTS: [Statement];
 

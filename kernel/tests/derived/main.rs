@@ -178,7 +178,8 @@ async fn statements_that_do_not_prepare_are_found_with_their_places() {
     assert!(!broken.is_empty() && broken.len().is_multiple_of(2) && broken.iter().all(|found| found.contains("derived/main.rs:")), "{broken:#?}");
     let nothing = [Migration { name: "001_none", sql: "CREATE TABLE none (id UUID NOT NULL PRIMARY KEY);" }];
     let silent = Service::<State>::new("silent", "Files nothing").migrations(&nothing);
-    assert_eq!(derived::broken_statements(&done(silent)).await, ["silent has tables and files no statement"]);
+    let found = derived::broken_statements(&done(silent)).await;
+    assert!(!found.is_empty() && found.iter().all(|found| found == "silent has tables and files no statement"), "{found:#?}");
     let twice = [STEPS[0], Migration { name: "002_again", sql: STEPS[0].sql }];
     let clashing = derived::broken_statements(&done(Service::<State>::new("derived", "Clashes").migrations(&twice))).await;
     assert!(clashing[0].starts_with("migrations: "), "{clashing:#?}");

@@ -14,7 +14,7 @@ pub(crate) async fn ensure(state: &Auth) -> Result<(), Fail> {
     if !state.settings.demo_city {
         return Ok(());
     }
-    state.demo.get_or_try_init(|| make(state)).await.map(|()| ())
+    state.demo.get_or_try_init(|| make(state)).await.copied()
 }
 
 async fn make(state: &Auth) -> Result<(), Fail> {

@@ -1,9 +1,10 @@
 //! What OAuth wants to be told in its own way: parameters that may come once, errors as RFC 6749 writes them.
 
 use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use kernel::http::{Answer, Arg, Problem, Request};
+use kernel::http::{Answer, Arg, Problem, Reply, Request};
 use kernel::manifest::OperationShape;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
@@ -12,11 +13,12 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 /// The longest value of one parameter; none that makes sense comes near.
 const LONGEST: usize = 4096;
 
 /// A refusal in the words of RFC 6749 section 5.2.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct OauthError {
     /// One of the registered error codes.
     pub(crate) error: &'static str,
@@ -45,7 +47,34 @@ impl OauthError {
 /// A JSON answer that nobody may keep: it holds tokens, or is about one.
 pub(crate) fn json<T: Serialize>(status: u16, value: &T) -> Answer {
     let body = serde_json::to_vec(value).expect("a plain data type always becomes JSON");
-    Answer::new(status, "application/json", body).header("cache-control", "no-store").header("pragma", "no-cache")
+    Answer::new(status, JSON, body).header("cache-control", "no-store").header("pragma", "no-cache")
+}
+
+/// An answer of the token and revocation endpoints: what they give, or an [`OauthError`].
+pub(crate) struct OauthAnswer<T> {
+    answer: Answer,
+    // Only for the documents.
+    gives: PhantomData<fn() -> T>,
+}
+
+impl<T> From<Answer> for OauthAnswer<T> {
+    fn from(answer: Answer) -> Self {
+        Self { answer, gives: PhantomData }
+    }
+}
+
+impl<T: JsonSchema> Reply for OauthAnswer<T> {
+    fn answer(self) -> Answer {
+        self.answer
+    }
+    fn describe(shape: &mut OperationShape, generator: &mut SchemaGenerator) {
+        let nothing = T::schema_name() == <()>::schema_name();
+        let given = if nothing { ("", None) } else { (JSON, Some(generator.subschema_for::<T>())) };
+        shape.answers.push((200, given.0, given.1));
+        for status in [400, 401] {
+            shape.answers.push((status, JSON, Some(generator.subschema_for::<OauthError>())));
+        }
+    }
 }
 
 /// Parameters in a form body, or why they do not read.

@@ -3,7 +3,9 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kernel::http::Answer;
+use kernel::http::{Answer, Reply};
+use kernel::manifest::OperationShape;
+use schemars::SchemaGenerator;
 use url::Url;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;min-height:100vh;display:grid;place-items:center;\
@@ -12,6 +14,21 @@ box-sizing:border-box;box-shadow:0 1px 8px #0002}h1{font-size:1.3rem;margin:0 0 
 label{display:block;font-weight:600;margin-top:.75rem}input{width:100%;box-sizing:border-box;padding:.6rem;font:inherit;\
 border:1px solid #999;border-radius:6px}button{margin-top:1.25rem;width:100%;padding:.7rem;font:inherit;font-weight:600;\
 border:0;border-radius:6px;background:#b3321b;color:#fff;cursor:pointer}[role=alert]{color:#9c1c0c;font-weight:600}";
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// What a browser is shown, or where it is sent.
+pub(crate) struct Shown(pub(crate) Answer);
+
+impl Reply for Shown {
+    fn answer(self) -> Answer {
+        self.0
+    }
+    fn describe(shape: &mut OperationShape, _: &mut SchemaGenerator) {
+        shape.answers.push((303, "", None));
+        shape.answers.extend([200, 400, 401, 429].map(|status| (status, HTML, None)));
+    }
+}
 
 /// What the sign-in page shows.
 pub(crate) struct SignIn<'a> {
@@ -61,7 +78,7 @@ fn page(status: u16, body: &str, return_to: &str) -> Answer {
         "default-src 'none'; style-src 'sha256-{}'; form-action 'self' {return_to}; frame-ancestors 'none'; base-uri 'none'",
         STANDARD.encode(digest(&SHA256, STYLE.as_bytes()))
     );
-    Answer::new(status, "text/html; charset=utf-8", html)
+    Answer::new(status, HTML, html)
         .header("content-security-policy", policy)
         .header("cache-control", "no-store")
         .header("referrer-policy", "same-origin")

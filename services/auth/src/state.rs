@@ -37,7 +37,7 @@ impl Auth {
     pub(crate) fn start(kit: Kit) -> Result<Self, StartError> {
         let settings: Settings = kit.settings()?;
         let secret = kit.secrets.pair(SECRET).map_err(|e| StartError(format!("auth: secret {SECRET}: {e}")))?;
-        let previous = secret.previous.as_ref().map(|s| s.reveal());
+        let previous = secret.previous.as_ref().map(kernel::secrets::Secret::reveal);
         Self::assemble(settings, kit.store.clone(), secret.current.reveal(), previous, &kit.metrics)
     }
 
@@ -58,8 +58,8 @@ impl Auth {
             keys: Keyring::new(secret, previous, rules),
             forms: Sealer::new(secret, "sign-in form"),
             demo: OnceCell::new(),
-            sign_ins: metrics.counter("auth_sign_ins", "Tries to sign in by what became of them", &["outcome"]),
-            grants: metrics.counter("auth_grants", "Requests for tokens by what became of them", &["outcome"]),
+            sign_ins: metrics.counter("auth_sign_ins", "Tries to sign in by what became of them", ["outcome"]),
+            grants: metrics.counter("auth_grants", "Requests for tokens by what became of them", ["outcome"]),
             store,
             settings,
         })

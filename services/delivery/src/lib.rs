@@ -4,13 +4,13 @@
 //! the courier sees it. An *assignment* is one courier's go at one delivery; who cannot do it *gives it back*. The food
 //! is *ready* when the kitchen says so.
 //!
-//! States of a delivery: WAITING → ASSIGNED → PICKED_UP → DELIVERED; ASSIGNED → WAITING when given back; FAILED when
+//! States of a delivery: WAITING → ASSIGNED → `PICKED_UP` → DELIVERED; ASSIGNED → WAITING when given back; FAILED when
 //! nobody is found or the food does not arrive in time; CANCELLED when the order ends first.
 //!
 //! Invariants:
 //! - This service alone judges who drives; one guarded UPDATE of the delivery and one of the courier decide.
 //! - A courier has at most one delivery under way, and a delivery at most one courier; a unique index says so too.
-//! - A courier is busy exactly while their delivery is ASSIGNED or PICKED_UP; every way out of these frees them.
+//! - A courier is busy exactly while their delivery is ASSIGNED or `PICKED_UP`; every way out of these frees them.
 //! - Nothing is picked up before it is ready; a delivery that waits or is on its way has a deadline and a timer for it.
 //! - A version counts steps that are published: assigned, picked up, completed, failed.
 //! - Rows are taken in the order heard, delivery, courier; a free courier may be taken before the delivery that waits.

@@ -5,7 +5,7 @@
 //! as the kitchen sees it.
 //!
 //! States of a reservation: RESERVED → RELEASED | CONSUMED; REJECTED; BARRED, where the order's end was heard first.
-//! States of a ticket: OPEN → ACCEPTED → COOKING → READY → HANDED_OVER; OPEN → REJECTED | EXPIRED; WITHDRAWN from any before
+//! States of a ticket: OPEN → ACCEPTED → COOKING → READY → `HANDED_OVER`; OPEN → REJECTED | EXPIRED; WITHDRAWN from any before
 //! it is handed over.
 //!
 //! Invariants:

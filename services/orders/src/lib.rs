@@ -1,8 +1,8 @@
 //! Orders: a customer fills a *cart* from one restaurant's menu; placing it makes an *order*, priced here from our own copy of
 //! the menu, with names, prices, address and card copied by value.
 //!
-//! An order is PENDING until payment and stock have both said yes, AWAITING_ACCEPTANCE until the kitchen has accepted and the
-//! money was taken, then CONFIRMED, PREPARING, READY, OUT_FOR_DELIVERY and DELIVERED. It may end as FAILED, REJECTED, EXPIRED or
+//! An order is PENDING until payment and stock have both said yes, `AWAITING_ACCEPTANCE` until the kitchen has accepted and the
+//! money was taken, then CONFIRMED, PREPARING, READY, `OUT_FOR_DELIVERY` and DELIVERED. It may end as FAILED, REJECTED, EXPIRED or
 //! CANCELLED instead.
 //!
 //! What holds at every commit:
@@ -78,7 +78,7 @@ pub(crate) struct Orders {
 impl Orders {
     fn new(kit: Kit) -> Result<Self, ConfigError> {
         let settings = kit.settings()?;
-        let created = kit.metrics.counter("order_created_total", "Orders placed", &["restaurant_id"]);
+        let created = kit.metrics.counter("order_created_total", "Orders placed", ["restaurant_id"]);
         Ok(Self { store: kit.store, settings, created })
     }
 }

@@ -81,7 +81,7 @@ fn connect(path: &Path) -> Result<Connection, StartError> {
     match version {
         SCHEMA_VERSION => {}
         0 => {
-            conn.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))?
+            conn.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))?;
         }
         newer => return Err(StartError::UnknownSchema(newer)),
     }

@@ -80,7 +80,8 @@ impl Writer {
             }
         }
         drop(self);
-        drop(done.send(()));
+        // Whoever asked may have gone away; the store is closed all the same.
+        done.send(()).ok();
     }
 
     /// Runs one batch to its commit. A close command that arrives meanwhile is handed back.

@@ -16,7 +16,7 @@ use crate::demo;
 use crate::grant::CODE_LIFE;
 use crate::oauth::{AskedForm, AskedQuery};
 use crate::opaque::Opaque;
-use crate::page::{self, SignIn};
+use crate::page::{self, Shown, SignIn};
 use crate::state::Auth;
 use crate::store::{self, AccountRow, CodeRow, PLATFORM};
 
@@ -31,15 +31,15 @@ pub(super) struct LoginForm {
     pub(super) password: Option<String>,
 }
 
-pub(super) async fn authorize(state: Arc<Auth>, asked: AskedQuery<AuthorizeQuery>) -> Result<Answer, Fail> {
+pub(super) async fn authorize(state: Arc<Auth>, asked: AskedQuery<AuthorizeQuery>) -> Result<Shown, Fail> {
     // Where to send an unreadable request back to is as unreadable as the rest of it: the person is told.
     let asked = match asked.0 {
         Ok(asked) => asked,
-        Err(error) => return Ok(page::message(400, &error.description)),
+        Err(error) => return Ok(Shown(page::message(400, &error.description))),
     };
     match judge(&state.clients, asked, state.now()) {
-        Ok(request) => Ok(form(&state, 200, &request, &seal(&state, &request), "", None)),
-        Err(Unfit::Tell(why)) => Ok(page::message(400, why)),
+        Ok(request) => Ok(Shown(form(&state, 200, &request, &seal(&state, &request), "", None))),
+        Err(Unfit::Tell(why)) => Ok(Shown(page::message(400, why))),
         Err(Unfit::SendBack { redirect_uri, state: given, error }) => {
             let parameters = [
                 ("error", Some(error.error)),
@@ -47,37 +47,37 @@ pub(super) async fn authorize(state: Arc<Auth>, asked: AskedQuery<AuthorizeQuery
                 ("state", given.as_deref()),
                 ("iss", Some(state.settings.issuer.as_str())),
             ];
-            Ok(send_back(&redirect_uri, &parameters))
+            Ok(Shown(send_back(&redirect_uri, &parameters)))
         }
     }
 }
 
-pub(super) async fn login(state: Arc<Auth>, form: AskedForm<LoginForm>) -> Result<Answer, Fail> {
+pub(super) async fn login(state: Arc<Auth>, form: AskedForm<LoginForm>) -> Result<Shown, Fail> {
     let form = match form.0 {
         Ok(form) => form,
-        Err(error) => return Ok(page::message(400, &error.description)),
+        Err(error) => return Ok(Shown(page::message(400, &error.description))),
     };
     let (sealed, email) = (form.request.unwrap_or_default(), form.email.unwrap_or_default());
     let Some(request) = open(&state, &sealed) else {
-        return Ok(page::message(400, "This sign-in page is too old. Go back to the program and start again."));
+        return Ok(Shown(page::message(400, "This sign-in page is too old. Go back to the program and start again.")));
     };
     demo::ensure(&state).await?;
     match check(&state, &fold(&email), form.password.unwrap_or_default()).await? {
         Checked::Right(account) => {
             state.sign_ins.count(&["right"]);
-            accept(&state, &request, &account).await
+            accept(&state, &request, &account).await.map(Shown)
         }
         Checked::Wrong => {
             state.sign_ins.count(&["wrong"]);
             let alert = "E-mail address or password is wrong.";
-            Ok(self::form(&state, 401, &request, &sealed, &email, Some(alert)))
+            Ok(Shown(self::form(&state, 401, &request, &sealed, &email, Some(alert))))
         }
         Checked::TooOften(wait) => {
             state.sign_ins.count(&["throttled"]);
             let seconds = wait.as_secs() + 1;
             let alert = format!("Too many wrong passwords. Wait {seconds} seconds and try again.");
             let answer = self::form(&state, 429, &request, &sealed, &email, Some(&alert));
-            Ok(answer.header("retry-after", seconds.to_string()))
+            Ok(Shown(answer.header("retry-after", seconds.to_string())))
         }
     }
 }

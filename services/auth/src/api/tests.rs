@@ -41,7 +41,7 @@ async fn page(room: &Room) -> String {
         "response_type": "code", "client_id": CLIENT, "redirect_uri": REDIRECT, "scope": "openid email", "state": "s-1",
         "nonce": "n-1", "code_challenge": CHALLENGE, "code_challenge_method": "S256",
     });
-    let answer = sign_in::authorize(room.auth.clone(), AskedQuery(asked(query))).await.unwrap();
+    let answer = sign_in::authorize(room.auth.clone(), AskedQuery(asked(query))).await.unwrap().answer();
     assert_eq!(answer.status, 200);
     let html = String::from_utf8(answer.body.to_vec()).unwrap();
     let after = html.split_once("name=\"request\" value=\"").unwrap().1;
@@ -50,11 +50,11 @@ async fn page(room: &Room) -> String {
 
 async fn login(room: &Room, request: &str, email: &str, password: &str) -> Answer {
     let form = json!({"request": request, "email": email, "password": password});
-    sign_in::login(room.auth.clone(), AskedForm(asked(form))).await.unwrap()
+    sign_in::login(room.auth.clone(), AskedForm(asked(form))).await.unwrap().answer()
 }
 
 async fn token_request(room: &Room, fields: Value) -> Answer {
-    token::grant_tokens(room.auth.clone(), AskedForm(asked(fields))).await.unwrap()
+    token::grant_tokens(room.auth.clone(), AskedForm(asked(fields))).await.unwrap().answer()
 }
 
 /// The parameters of the redirect after a successful sign-in.
@@ -164,13 +164,13 @@ async fn a_sign_in_page_is_good_for_ten_minutes_and_cannot_be_made_by_others() {
 async fn a_refused_request_returns_to_its_client_or_stays_with_the_person() {
     for room in Room::on_every_engine().await {
         let query = json!({"client_id": CLIENT, "redirect_uri": REDIRECT, "response_type": "token", "state": "s"});
-        let back = sign_in::authorize(room.auth.clone(), AskedQuery(asked(query))).await.unwrap();
+        let back = sign_in::authorize(room.auth.clone(), AskedQuery(asked(query))).await.unwrap().answer();
         assert_eq!(back.status, 303);
         let wanted = format!("{REDIRECT}?error=unsupported_response_type&error_description=");
         assert!(header(&back, "location").starts_with(&wanted));
         assert!(header(&back, "location").ends_with("&state=s&iss=http%3A%2F%2F127.0.0.1%3A8080"));
         let query = json!({"client_id": CLIENT, "redirect_uri": "http://evil.example/", "response_type": "code"});
-        let told = sign_in::authorize(room.auth.clone(), AskedQuery(asked(query))).await.unwrap();
+        let told = sign_in::authorize(room.auth.clone(), AskedQuery(asked(query))).await.unwrap().answer();
         assert_eq!((told.status, header(&told, "location")), (400, ""));
     }
 }
@@ -210,7 +210,7 @@ async fn refreshing_keeps_the_session_and_revoking_ends_it() {
         let revoke =
             json!({"token": renewed["refresh_token"], "client_id": CLIENT, "token_type_hint": "refresh_token"});
         for _ in 0..2 {
-            let answer = token::revoke_token(room.auth.clone(), AskedForm(asked(revoke.clone()))).await.unwrap();
+            let answer = token::revoke_token(room.auth.clone(), AskedForm(asked(revoke.clone()))).await.unwrap().answer();
             assert_eq!(answer.status, 200);
         }
         let refused = token_request(&room, renew(&renewed["refresh_token"])).await;

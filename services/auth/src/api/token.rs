@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::grant::{self, BroughtCode, Grant, NewSession, Refused};
-use crate::oauth::{AskedForm, OauthError, json};
+use crate::oauth::{AskedForm, OauthAnswer, OauthError, json};
 use crate::opaque::Opaque;
 use crate::state::Auth;
 use crate::token;
@@ -41,13 +41,20 @@ pub(super) struct RevokeForm {
     _hint: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Tokens {
+/// What a client gets.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Tokens {
+    /// Proves who calls, for as long as it lasts.
     access_token: String,
+    /// `Bearer`.
     token_type: &'static str,
+    /// How long that is, in seconds.
     expires_in: u64,
+    /// What it is good for.
     scope: String,
+    /// Gets the next tokens, once.
     refresh_token: String,
+    /// Says who signed in, for clients that asked for `openid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<String>,
 }
@@ -58,19 +65,19 @@ enum Asked {
     Refresh { token: Opaque, client_id: String },
 }
 
-pub(super) async fn grant_tokens(state: Arc<Auth>, form: AskedForm<TokenForm>) -> Result<Answer, Fail> {
+pub(super) async fn grant_tokens(state: Arc<Auth>, form: AskedForm<TokenForm>) -> Result<OauthAnswer<Tokens>, Fail> {
     let asked = match form.0.and_then(|form| read(&state, form)) {
         Ok(asked) => asked,
-        Err(error) => return Ok(error.answer()),
+        Err(error) => return Ok(error.answer().into()),
     };
     match decide(&state, asked).await? {
         Ok(grant) => {
             state.grants.count(&["granted"]);
-            Ok(json(200, &tokens(&state, grant).await?))
+            Ok(json(200, &tokens(&state, grant).await?).into())
         }
         Err(refused) => {
             state.grants.count(&[refused.word()]);
-            Ok(invalid_grant().answer())
+            Ok(invalid_grant().answer().into())
         }
     }
 }
@@ -145,19 +152,19 @@ async fn tokens(state: &Auth, grant: Grant) -> Result<Tokens, Fail> {
     })
 }
 
-pub(super) async fn revoke_token(state: Arc<Auth>, form: AskedForm<RevokeForm>) -> Result<Answer, Fail> {
+pub(super) async fn revoke_token(state: Arc<Auth>, form: AskedForm<RevokeForm>) -> Result<OauthAnswer<()>, Fail> {
     let (token, client_id) = match form.0.and_then(|form| read_revocation(&state, form)) {
         Ok((Some(token), client_id)) => (token, client_id),
-        Ok((None, _)) => return Ok(Answer::empty(200)),
-        Err(error) => return Ok(error.answer()),
+        Ok((None, _)) => return Ok(Answer::empty(200).into()),
+        Err(error) => return Ok(error.answer().into()),
     };
     let revoked = state.store.write(move |tx| {
         let client_id = client_id.clone();
         async move { grant::revoke(&tx, &token, &client_id).await.map_err(Fail::from) }
     });
     match revoked.await? {
-        Ok(()) => Ok(Answer::empty(200)),
-        Err(_) => Ok(OauthError::new("unauthorized_client", "The token was given to another client.").answer()),
+        Ok(()) => Ok(Answer::empty(200).into()),
+        Err(_) => Ok(OauthError::new("unauthorized_client", "The token was given to another client.").answer().into()),
     }
 }
 

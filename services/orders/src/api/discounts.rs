@@ -151,10 +151,7 @@ pub(super) async fn put_discount(
 
 /// Admins set up everybody's, owners those of their organisations.
 fn check_owner(caller: &Caller, org: Uuid) -> Result<(), Fail> {
-    match caller.has(ADMIN) || caller.belongs_to(org) {
-        true => Ok(()),
-        false => Err(Fail::not_found()),
-    }
+    if caller.has(ADMIN) || caller.belongs_to(org) { Ok(()) } else { Err(Fail::not_found()) }
 }
 
 fn check_terms(terms: &Terms) -> Result<(), Fail> {

@@ -47,10 +47,7 @@ pub(super) struct GivenCard {
 }
 
 fn digits(text: &str, (): &()) -> garde::Result {
-    match text.bytes().all(|b| b.is_ascii_digit()) {
-        true => Ok(()),
-        false => Err(garde::Error::new("must be digits")),
-    }
+    if text.bytes().all(|b| b.is_ascii_digit()) { Ok(()) } else { Err(garde::Error::new("must be digits")) }
 }
 
 /// Where to bring an order.
@@ -76,10 +73,7 @@ pub(super) struct Address {
 }
 
 fn on_earth(place: &Place, (): &()) -> garde::Result {
-    match place.exists() {
-        true => Ok(()),
-        false => Err(garde::Error::new("is not a point on Earth")),
-    }
+    if place.exists() { Ok(()) } else { Err(garde::Error::new("is not a point on Earth")) }
 }
 
 /// An order to place: from the cart, or with its restaurant and lines.

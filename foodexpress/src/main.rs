@@ -1,6 +1,7 @@
 //! The one binary: starts the city, shows it, runs orders through it, breaks it on purpose and checks its books.
 
 mod audit;
+mod bench;
 mod chaos;
 mod check;
 mod city;

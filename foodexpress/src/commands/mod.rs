@@ -1,6 +1,7 @@
 //! The commands, one file each; every one finds its city by `--data`.
 
 mod audit;
+mod bench;
 mod chaos;
 mod check;
 mod demo;
@@ -91,6 +92,8 @@ enum Command {
     /// Compare the books of a running city.
     #[command(subcommand)]
     Audit(audit::Audits),
+    /// Measure what the city takes and costs here, against its budgets.
+    Bench(bench::Bench),
     /// Tell the saga of one order.
     Why(why::Why),
     /// Work the bus by hand.
@@ -134,6 +137,7 @@ impl Cli {
             Command::Demo(Demo::DoubleTap(tap)) => return tap.run(data, out).await,
             Command::Chaos(chaos) => return chaos.run(data, out).await,
             Command::Audit(what) => return audit::run(what, &data, out).await,
+            Command::Bench(bench) => return bench.run(data, out).await,
             Command::Why(why) => why.run(&data, out).await?,
             Command::Events(what) => events::run(what, &data, out).await?,
             Command::Migrate => migrate::run(&data, out).await?,

@@ -11,6 +11,7 @@ mod events;
 mod ls;
 mod migrate;
 mod serve;
+mod token;
 mod up;
 mod wait;
 mod why;
@@ -99,6 +100,8 @@ enum Command {
     /// Work the bus by hand.
     #[command(subcommand)]
     Events(events::Events),
+    /// Print an access token of a demo account.
+    Token(token::Token),
     /// Bring every database up to this program.
     Migrate,
     /// Make the generated documents anew, or check that they are.
@@ -140,6 +143,7 @@ impl Cli {
             Command::Bench(bench) => return bench.run(data, out).await,
             Command::Why(why) => why.run(&data, out).await?,
             Command::Events(what) => events::run(what, &data, out).await?,
+            Command::Token(token) => token.run(&data, out).await?,
             Command::Migrate => migrate::run(&data, out).await?,
             Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) => {}
         }

@@ -60,12 +60,20 @@ fn account(user_id: Uuid, email: String, name: String, role: &'static str, orgs:
 
 /// Every account of the demo city.
 pub fn accounts() -> Vec<Account> {
-    let customers = (0..CUSTOMERS)
-        .map(|n| account(customer(n), format!("customer{n}@demo.example"), format!("Customer {n}"), CUSTOMER, Vec::new()));
-    let couriers = (0..COURIERS)
-        .map(|n| account(courier(n), format!("courier{n}@demo.example"), format!("Courier {n}"), DELIVERY_PARTNER, Vec::new()));
+    let customers = (0..CUSTOMERS).map(|n| {
+        account(customer(n), format!("customer{n}@demo.example"), format!("Customer {n}"), CUSTOMER, Vec::new())
+    });
+    let couriers = (0..COURIERS).map(|n| {
+        account(courier(n), format!("courier{n}@demo.example"), format!("Courier {n}"), DELIVERY_PARTNER, Vec::new())
+    });
     let owners = (0..ORGANISATIONS).map(|n| {
-        account(fixed(5, n), format!("owner{n}@demo.example"), format!("Owner {n}"), RESTAURANT_OWNER, vec![organisation(n)])
+        account(
+            fixed(5, n),
+            format!("owner{n}@demo.example"),
+            format!("Owner {n}"),
+            RESTAURANT_OWNER,
+            vec![organisation(n)],
+        )
     });
     let staff = [
         account(fixed(6, 0), "admin@demo.example".into(), "Admin".into(), ADMIN, Vec::new()),

@@ -10,7 +10,7 @@ use crate::client::Insider;
 
 /// The verdict. Every figure but the first four must be 0.
 #[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
-pub struct Audit {
+pub(crate) struct Audit {
     /// Orders in the orders service.
     pub orders: usize,
     /// Of them by status.
@@ -33,8 +33,12 @@ pub struct Audit {
 
 impl Audit {
     /// Whether all books agree and nothing is open.
-    pub fn is_clean(&self) -> bool {
-        self.duplicates == 0 && self.lost == 0 && self.unresolved == 0 && self.ledger_sum == 0 && self.findings.is_empty()
+    pub(crate) fn is_clean(&self) -> bool {
+        self.duplicates == 0
+            && self.lost == 0
+            && self.unresolved == 0
+            && self.ledger_sum == 0
+            && self.findings.is_empty()
     }
 }
 
@@ -51,7 +55,7 @@ struct Moved {
 const ENDS: &[&str] = &["DELIVERED", "FAILED", "REJECTED", "EXPIRED", "CANCELLED"];
 
 /// Compares the books; `acknowledged` are the orders that a client outside was promised.
-pub async fn audit(insider: &Insider, acknowledged: &BTreeSet<String>) -> Result<Audit> {
+pub(crate) async fn audit(insider: &Insider, acknowledged: &BTreeSet<String>) -> Result<Audit> {
     let network = network_books(insider).await?;
     let orders = insider.every("orders", "/api/v1/orders").await?;
     let payments = insider.every("payments", "/api/v1/payments").await?;
@@ -99,11 +103,14 @@ fn judge(audit: &mut Audit, order: &Value, payments: &BTreeMap<&str, &Value>, ne
     let due = if status == "DELIVERED" { order["total_minor"].as_i64().unwrap_or(0) } else { 0 };
     if ENDS.contains(&status) && moved.captured - moved.refunded != due {
         audit.lost += 1;
-        audit.findings.push(format!("order {id} ({status}) is worth {due}, the card network holds {}", moved.captured - moved.refunded));
+        audit.findings.push(format!(
+            "order {id} ({status}) is worth {due}, the card network holds {}",
+            moved.captured - moved.refunded
+        ));
     }
-    let (captured, refunded) = payments.get(id).map_or((0, 0), |p| {
-        (p["captured_minor"].as_i64().unwrap_or(0), p["refunded_minor"].as_i64().unwrap_or(0))
-    });
+    let (captured, refunded) = payments
+        .get(id)
+        .map_or((0, 0), |p| (p["captured_minor"].as_i64().unwrap_or(0), p["refunded_minor"].as_i64().unwrap_or(0)));
     if (captured, refunded) != (moved.captured, moved.refunded) {
         audit.lost += 1;
         audit.findings.push(format!(

@@ -22,7 +22,7 @@ use crate::services;
 /// Figures of the gateway that a city may change.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct DoorSettings {
+pub(crate) struct DoorSettings {
     /// Requests per second of one address, before anybody has signed in.
     pub per_address: u32,
     /// Requests per second of one signed-in caller.
@@ -42,23 +42,29 @@ impl Default for DoorSettings {
 }
 
 /// An open gateway.
-pub struct Door {
+pub(crate) struct Door {
     tasks: Tasks,
 }
 
 impl Door {
     /// Closes it: no new connections, running requests end.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.tasks.drain(Duration::from_secs(20)).await;
     }
 }
 
 /// Opens the gateway on `listener`.
-pub async fn open(listener: TcpListener, directory: Directory, signer: Signer, sources: &Sources) -> Result<Door> {
+pub(crate) async fn open(
+    listener: TcpListener,
+    directory: Directory,
+    signer: Signer,
+    sources: &Sources,
+) -> Result<Door> {
     let figures: DoorSettings = config::load(GATEWAY, sources)?;
     let issuer: auth::Settings = config::load("auth", sources)?;
     let clock = Clock::system();
-    let mut settings = Settings { issuer: issuer.issuer, unready: Duration::from_millis(figures.unready_ms), ..Settings::default() };
+    let mut settings =
+        Settings { issuer: issuer.issuer, unready: Duration::from_millis(figures.unready_ms), ..Settings::default() };
     settings.per_address = Rate::per_second("address", figures.per_address);
     settings.tiers.free = Rate { requests: figures.per_caller, ..settings.tiers.free };
     settings.max_in_flight = figures.max_in_flight;

@@ -7,21 +7,21 @@ use serde_json::Value;
 
 /// Where a command's results go.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     /// One JSON object a line instead of text.
     pub json: bool,
 }
 
 impl Output {
     /// A line for people; nothing with `--json`.
-    pub fn say(self, text: impl AsRef<str>) {
+    pub(crate) fn say(self, text: impl AsRef<str>) {
         if !self.json {
             line(text.as_ref());
         }
     }
 
     /// A result: the text for people, the value for programs.
-    pub fn row(self, text: impl AsRef<str>, value: &impl Serialize) {
+    pub(crate) fn row(self, text: impl AsRef<str>, value: &impl Serialize) {
         if self.json {
             line(&serde_json::to_string(value).expect("plain data becomes JSON"));
         } else {
@@ -30,12 +30,13 @@ impl Output {
     }
 
     /// The last line of a command: always JSON, so that a program finds it in either mode.
-    pub fn result(self, value: &Value) {
+    #[expect(clippy::unused_self, reason = "every line a command prints goes through its output")]
+    pub(crate) fn result(self, value: &Value) {
         line(&value.to_string());
     }
 
     /// Marks a word as good or bad, in colour only on a terminal.
-    pub fn mark(self, good: bool, word: &str) -> String {
+    pub(crate) fn mark(self, good: bool, word: &str) -> String {
         if self.json || !std::io::stdout().is_terminal() {
             return word.to_owned();
         }
@@ -51,7 +52,7 @@ fn line(text: &str) {
 }
 
 /// The table that people read.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     rows.iter().for_each(|row| {

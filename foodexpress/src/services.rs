@@ -4,7 +4,7 @@ use kernel::manifest::{Manifest, PublicRoute};
 use kernel::service::Declared;
 
 /// Every service of the city, in the order of the story an order tells.
-pub fn all() -> Vec<Declared> {
+pub(crate) fn all() -> Vec<Declared> {
     vec![
         auth::service(),
         restaurants::service(),
@@ -17,11 +17,11 @@ pub fn all() -> Vec<Declared> {
 }
 
 /// What they all say about themselves.
-pub fn manifests() -> Vec<Manifest> {
+pub(crate) fn manifests() -> Vec<Manifest> {
     all().iter().map(|s| s.manifest().clone()).collect()
 }
 
 /// What the gateway offers.
-pub fn public_routes() -> Vec<PublicRoute> {
+pub(crate) fn public_routes() -> Vec<PublicRoute> {
     manifests().iter().flat_map(|m| m.public_routes().collect::<Vec<_>>()).collect()
 }

@@ -22,7 +22,9 @@ fn rows(scenario: &str) -> Vec<Value> {
         assert_eq!(row["value"].is_f64(), !skipped, "{row}");
         assert_eq!(row["ok"].is_boolean(), !skipped && row["must"].is_number(), "{row}");
     }
-    let left = std::fs::read_dir(folder.path()).unwrap().filter(|f| f.as_ref().unwrap().file_name().to_string_lossy().starts_with("bench-"));
+    let left = std::fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|f| f.as_ref().unwrap().file_name().to_string_lossy().starts_with("bench-"));
     assert_eq!(left.count(), 0, "the cities are removed");
     rows
 }
@@ -50,7 +52,10 @@ fn events_are_timed_from_commit_to_commit() {
 
 #[test]
 fn the_gateway_is_measured_beside_other_proxies() {
-    assert_eq!(names(&rows("gateway")), ["gateway_cpu_vs_nginx", "gateway_cpu_new_tokens_vs_haproxy", "gateway_p99_added"]);
+    assert_eq!(
+        names(&rows("gateway")),
+        ["gateway_cpu_vs_nginx", "gateway_cpu_new_tokens_vs_haproxy", "gateway_p99_added"]
+    );
 }
 
 #[test]

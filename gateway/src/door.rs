@@ -185,7 +185,9 @@ impl Door {
             Err(problem) => {
                 // Refusals are counted; what broke behind us is also told.
                 if matches!(problem.status, 502 | 504) {
-                    let told = async { tracing::warn!(code = %problem.code, status = problem.status, "request failed behind the gateway") };
+                    let told = async {
+                        tracing::warn!(code = %problem.code, status = problem.status, "request failed behind the gateway")
+                    };
                     in_trace(trace, told).await;
                 }
                 problem.traced(trace).into_response()

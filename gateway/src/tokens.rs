@@ -105,7 +105,9 @@ impl Tokens {
         let hash: [u8; 32] = digest::digest(&digest::SHA256, token.as_bytes()).as_ref().try_into().expect("32 bytes");
         // A key that was removed must take its tokens with it, so a new set checks them again.
         let known = self.known.get(&hash).filter(|known| known.generation == self.keys.generation());
-        let principal = if let Some(known) = known { known } else {
+        let principal = if let Some(known) = known {
+            known
+        } else {
             let checked = Arc::new(self.verify(token).await?);
             self.known.insert(hash, Arc::clone(&checked));
             checked

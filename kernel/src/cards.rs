@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn phones_and_order_numbers_are_not_cards() {
-        for text in ["+49 170 1234567", "4242424242424241", "2026-11-21 10:00", "ring twice, 3rd floor", "1234567890123"] {
+        for text in
+            ["+49 170 1234567", "4242424242424241", "2026-11-21 10:00", "ring twice, 3rd floor", "1234567890123"]
+        {
             assert!(!looks_like_a_card(text), "{text}");
         }
     }

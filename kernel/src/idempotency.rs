@@ -50,8 +50,17 @@ impl Slot {
     /// 400 for a missing or malformed key, or two different ones.
     pub fn of(request: &Request) -> Result<Self, Problem> {
         let key = read_key(&request.headers)?;
-        let principal = request.identity.as_ref().map_or_else(|| format!("workload:{}", request.workload), |i| i.user_id.to_string());
-        Ok(Self { principal, method: request.method.to_string(), route: request.route, key, fingerprint: fingerprint(request) })
+        let principal = request
+            .identity
+            .as_ref()
+            .map_or_else(|| format!("workload:{}", request.workload), |i| i.user_id.to_string());
+        Ok(Self {
+            principal,
+            method: request.method.to_string(),
+            route: request.route,
+            key,
+            fingerprint: fingerprint(request),
+        })
     }
 
     /// Takes the key, or finds what became of it. A rival who holds it makes this wait for the lock timeout.
@@ -155,7 +164,13 @@ fn fingerprint(request: &Request) -> String {
     let content_type = request.headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
     let mut context = digest::Context::new(&digest::SHA256);
     let sorted = query.join("&");
-    for part in [request.method.as_str().as_bytes(), request.uri.path().as_bytes(), sorted.as_bytes(), content_type, &request.body] {
+    for part in [
+        request.method.as_str().as_bytes(),
+        request.uri.path().as_bytes(),
+        sorted.as_bytes(),
+        content_type,
+        &request.body,
+    ] {
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part);
     }

@@ -15,10 +15,38 @@ pub struct Currency([u8; 3]);
 
 /// Codes and the number of digits after the point; source: ISO 4217.
 const KNOWN: &[(&str, u32)] = &[
-    ("AED", 2), ("AUD", 2), ("BHD", 3), ("BRL", 2), ("CAD", 2), ("CHF", 2), ("CNY", 2), ("CZK", 2), ("DKK", 2), ("EGP", 2),
-    ("EUR", 2), ("GBP", 2), ("HUF", 2), ("IDR", 2), ("INR", 2), ("JOD", 3), ("JPY", 0), ("KRW", 0), ("KWD", 3), ("MXN", 2),
-    ("NOK", 2), ("NZD", 2), ("OMR", 3), ("PLN", 2), ("QAR", 2), ("RON", 2), ("SAR", 2), ("SEK", 2), ("SGD", 2), ("TRY", 2),
-    ("USD", 2), ("ZAR", 2),
+    ("AED", 2),
+    ("AUD", 2),
+    ("BHD", 3),
+    ("BRL", 2),
+    ("CAD", 2),
+    ("CHF", 2),
+    ("CNY", 2),
+    ("CZK", 2),
+    ("DKK", 2),
+    ("EGP", 2),
+    ("EUR", 2),
+    ("GBP", 2),
+    ("HUF", 2),
+    ("IDR", 2),
+    ("INR", 2),
+    ("JOD", 3),
+    ("JPY", 0),
+    ("KRW", 0),
+    ("KWD", 3),
+    ("MXN", 2),
+    ("NOK", 2),
+    ("NZD", 2),
+    ("OMR", 3),
+    ("PLN", 2),
+    ("QAR", 2),
+    ("RON", 2),
+    ("SAR", 2),
+    ("SEK", 2),
+    ("SGD", 2),
+    ("TRY", 2),
+    ("USD", 2),
+    ("ZAR", 2),
 ];
 
 impl Currency {
@@ -148,7 +176,10 @@ impl fmt::Display for Money {
         let exponent = self.currency.exponent();
         let unit = 10_i64.pow(exponent);
         let sign = if self.amount_minor < 0 { "-" } else { "" };
-        let (whole, rest) = (self.amount_minor.unsigned_abs() / unit.unsigned_abs(), self.amount_minor.unsigned_abs() % unit.unsigned_abs());
+        let (whole, rest) = (
+            self.amount_minor.unsigned_abs() / unit.unsigned_abs(),
+            self.amount_minor.unsigned_abs() % unit.unsigned_abs(),
+        );
         if exponent == 0 {
             return write!(f, "{sign}{whole} {}", self.currency);
         }
@@ -177,7 +208,11 @@ pub fn share(amount: i64, basis_points: i64) -> Result<i64, MoneyError> {
 ///
 /// Weights that are all zero share alike; a negative weight counts as zero.
 pub fn split(total: i64, weights: &[i64]) -> Vec<i64> {
-    let weights: Vec<i128> = if weights.iter().all(|w| *w <= 0) { vec![1; weights.len()] } else { weights.iter().map(|w| i128::from((*w).max(0))).collect() };
+    let weights: Vec<i128> = if weights.iter().all(|w| *w <= 0) {
+        vec![1; weights.len()]
+    } else {
+        weights.iter().map(|w| i128::from((*w).max(0))).collect()
+    };
     let whole: i128 = weights.iter().sum();
     if whole == 0 {
         return Vec::new();

@@ -191,7 +191,13 @@ impl Breaker {
             Phase::HalfOpen { running, seen } => {
                 *running = running.saturating_sub(1);
                 seen.extend(outcome);
-                (seen.len() >= settings.probes).then(|| if too_bad(seen, settings) { Phase::Open { since: clock.now() } } else { Phase::Closed(VecDeque::with_capacity(settings.window)) })
+                (seen.len() >= settings.probes).then(|| {
+                    if too_bad(seen, settings) {
+                        Phase::Open { since: clock.now() }
+                    } else {
+                        Phase::Closed(VecDeque::with_capacity(settings.window))
+                    }
+                })
             }
         };
         if let Some(next) = next {

@@ -63,7 +63,8 @@ impl Secrets {
     /// The secret and its predecessor.
     pub fn pair(&self, name: &str) -> io::Result<Pair> {
         let current = self.get(name)?;
-        let previous = std::fs::read(self.folder.join(format!("{name}.previous"))).ok().map(|b| Secret(b.trim_ascii().to_vec()));
+        let previous =
+            std::fs::read(self.folder.join(format!("{name}.previous"))).ok().map(|b| Secret(b.trim_ascii().to_vec()));
         Ok(Pair { current, previous })
     }
 

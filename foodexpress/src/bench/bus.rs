@@ -91,7 +91,8 @@ async fn round(folder: &Path, rate: usize, seconds: usize) -> Result<Times> {
     let all = async { tokio::join!(telling, told, heard) };
     let (shots, told, heard) = tokio::time::timeout(PATIENCE, all).await.context("not every event was heard")?;
     shots?.into_iter().try_for_each(|shot| shot.result)?;
-    let times = told?.into_iter().zip(heard?).skip(1).map(|(told, heard)| heard.saturating_duration_since(told)).collect();
+    let times =
+        told?.into_iter().zip(heard?).skip(1).map(|(told, heard)| heard.saturating_duration_since(told)).collect();
     hearer.stop().await;
     teller.stop().await;
     Ok(Times::new(times))

@@ -8,7 +8,7 @@ use contracts::demo;
 use super::town::Town;
 use super::wire::{Reply, Wires, request};
 use crate::client::{Client, sign_in};
-use crate::walk::{TestCard, choose_meal, order_body, tokenise};
+use crate::walk::{choose_meal, order_body, tokenise};
 
 /// How many order, and at how many restaurants that accept by themselves.
 const CUSTOMERS: usize = 8;
@@ -32,7 +32,7 @@ impl Customers {
             let token = sign_in(&guest, &format!("customer{number}@demo.example"), demo::PASSWORD).await?;
             tokens.push(format!("Bearer {token}"));
         }
-        let card = tokenise(&guest, &town.map.card_network()?, TestCard::Good).await?;
+        let card = tokenise(&guest, &town.map.card_network()?).await?;
         let mut bodies = Vec::new();
         for number in 0..RESTAURANTS {
             let meal = choose_meal(&guest, number, Some(true)).await?;
@@ -66,7 +66,8 @@ impl Customers {
     /// The `number`th order as bytes, under a key of its own.
     pub(super) fn order(&self, number: usize) -> Vec<u8> {
         let key = kernel::ids::fresh().to_string();
-        let headers = [("authorization", self.tokens[number % self.tokens.len()].as_str()), ("idempotency-key", key.as_str())];
+        let headers =
+            [("authorization", self.tokens[number % self.tokens.len()].as_str()), ("idempotency-key", key.as_str())];
         request("POST", "/api/v1/orders", &headers, &self.bodies[number % self.bodies.len()])
     }
 }

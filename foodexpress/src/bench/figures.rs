@@ -35,7 +35,8 @@ impl Spread {
         values.sort_unstable_by(f64::total_cmp);
         let at = |place: usize| values.get(place).copied().unwrap_or(0.0);
         let (rounds, half) = (values.len(), values.len() / 2);
-        let median = if rounds.is_multiple_of(2) { f64::midpoint(at(half.saturating_sub(1)), at(half)) } else { at(half) };
+        let median =
+            if rounds.is_multiple_of(2) { f64::midpoint(at(half.saturating_sub(1)), at(half)) } else { at(half) };
         Self { median, min: at(0), max: at(rounds.saturating_sub(1)), rounds }
     }
 

@@ -44,11 +44,15 @@ pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
         town.stop().await?;
         match measured {
             Ok(rounds) => {
-                let load = format!("{rate} orders/s for {seconds} s, open loop, counted from when each was due; flush {flush:.2} ms");
+                let load = format!(
+                    "{rate} orders/s for {seconds} s, open loop, counted from when each was due; flush {flush:.2} ms"
+                );
                 return Ok(rows(&rounds, &load, unborne.as_deref()));
             }
             Err(Ended::Overload(why)) if rate > 10 => {
-                unborne.get_or_insert(format!("{rate} orders/s are more than this machine bears ({why}); halved until it did"));
+                unborne.get_or_insert(format!(
+                    "{rate} orders/s are more than this machine bears ({why}); halved until it did"
+                ));
                 rate /= 2;
             }
             Err(Ended::Overload(why)) => bail!("not even {rate} orders/s are borne: {why}"),
@@ -91,7 +95,13 @@ fn rows(rounds: &[Round], load: &str, unborne: Option<&str>) -> Vec<Row> {
     ]
 }
 
-async fn under_load(site: &Site<'_>, town: &Town, rate: usize, seconds: usize, rounds: usize) -> Result<Vec<Round>, Ended> {
+async fn under_load(
+    site: &Site<'_>,
+    town: &Town,
+    rate: usize,
+    seconds: usize,
+    rounds: usize,
+) -> Result<Vec<Round>, Ended> {
     let (customers, first) = Customers::gather(town).await?;
     let customers = Arc::new(customers);
     let mut acknowledged: BTreeSet<String> = first.into_iter().collect();
@@ -106,7 +116,13 @@ async fn under_load(site: &Site<'_>, town: &Town, rate: usize, seconds: usize, r
     Ok(done)
 }
 
-async fn round(town: &Town, customers: &Arc<Customers>, acknowledged: &mut BTreeSet<String>, rate: usize, seconds: usize) -> Result<Round, Ended> {
+async fn round(
+    town: &Town,
+    customers: &Arc<Customers>,
+    acknowledged: &mut BTreeSet<String>,
+    rate: usize,
+    seconds: usize,
+) -> Result<Round, Ended> {
     let count = rate * seconds;
     let before = (town.cpu(), town.card_network_cpu());
     let sender = customers.clone();
@@ -156,7 +172,8 @@ fn delivered(data: &DataFolder) -> Result<usize> {
     let Engine::Sqlite { path } = data.engine("orders") else { bail!("the city keeps its orders elsewhere") };
     let orders = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).context("opening the orders")?;
     orders.busy_timeout(Duration::from_secs(5))?;
-    let count: i64 = orders.query_row("SELECT COUNT(*) FROM orders WHERE status = 'DELIVERED'", [], |row| row.get(0))?;
+    let count: i64 =
+        orders.query_row("SELECT COUNT(*) FROM orders WHERE status = 'DELIVERED'", [], |row| row.get(0))?;
     Ok(usize::try_from(count)?)
 }
 
@@ -167,7 +184,12 @@ async fn clean_books(town: &Town, acknowledged: &BTreeSet<String>) -> Result<()>
     loop {
         let found = audit(&insider, acknowledged).await?;
         if found.is_clean() {
-            ensure!(found.orders == acknowledged.len(), "{} orders of {} acknowledged ones", found.orders, acknowledged.len());
+            ensure!(
+                found.orders == acknowledged.len(),
+                "{} orders of {} acknowledged ones",
+                found.orders,
+                acknowledged.len()
+            );
             return Ok(());
         }
         if began.elapsed() > PATIENCE {

@@ -17,7 +17,10 @@ pub(super) fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
     let who = identity(&[CUSTOMER, SUPPORT]);
     // Before the figure: it lets in and keeps out.
     ensure!(guard(Access::May(PAYMENT_REFUND), Some(&who)).is_ok(), "support may give money back");
-    ensure!(guard(Access::May(PAYMENT_REFUND), Some(&identity(&[CUSTOMER]))).is_err(), "a customer may not give money back");
+    ensure!(
+        guard(Access::May(PAYMENT_REFUND), Some(&identity(&[CUSTOMER]))).is_err(),
+        "a customer may not give money back"
+    );
     let mut each = Vec::new();
     for _ in 0..rounds {
         let began = Instant::now();

@@ -67,7 +67,10 @@ pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
     let flush = f64::midpoint(before.median, after.median);
     let unit = 3.0 * flush;
     let ratio = |percent: usize| Spread::of(vec![times.percentile_ms(percent) / unit]);
-    let against = format!("3 flushes of {flush:.3} ms each, measured before ({:.3}) and after ({:.3})", before.median, after.median);
+    let against = format!(
+        "3 flushes of {flush:.3} ms each, measured before ({:.3}) and after ({:.3})",
+        before.median, after.median
+    );
     let note = |percent: usize| {
         format!(
             "{:.1} ms over {count} orders, gateway to stored message; the end is taken from the message's own event, one hop later than stored",

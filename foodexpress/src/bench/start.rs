@@ -47,7 +47,8 @@ async fn settle(site: &Site<'_>) {
 }
 
 async fn idling(site: &Site<'_>, town: &Town) -> Vec<f64> {
-    let (time, rounds) = site.size.pick((Duration::from_secs(10), 2), (Duration::from_secs(3), 1), (Duration::from_millis(50), 1));
+    let (time, rounds) =
+        site.size.pick((Duration::from_secs(10), 2), (Duration::from_secs(3), 1), (Duration::from_millis(50), 1));
     let mut shares = Vec::new();
     for _ in 0..rounds {
         let before = town.cpu();

@@ -63,7 +63,8 @@ fn read_head(head: &str) -> Result<(u16, usize)> {
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|s| s.parse().ok());
     let status = status.with_context(|| format!("no status in {head}"))?;
-    let length = lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length =
+        lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     match length.map(|(_, value)| value.trim().parse()) {
         Some(length) => Ok((status, length.context("a length that is no number")?)),
         None if status == 204 => Ok((status, 0)),

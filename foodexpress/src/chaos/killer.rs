@@ -16,7 +16,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the killing came to.
 #[derive(Debug, Default)]
-pub struct Toll {
+pub(super) struct Toll {
     /// Kills by member.
     pub by_member: BTreeMap<String, usize>,
     /// From each kill to the member's first good probe, in milliseconds.
@@ -28,7 +28,7 @@ pub struct Toll {
 }
 
 /// Carries out the plan.
-pub async fn carry_out(plan: &[Kill], city: &Supervised, struck: impl Fn(usize)) -> Result<Toll> {
+pub(super) async fn carry_out(plan: &[Kill], city: &Supervised, struck: impl Fn(usize)) -> Result<Toll> {
     let toll = Mutex::new(Toll::default());
     let http = reqwest::Client::builder().timeout(Duration::from_millis(300)).pool_max_idle_per_host(0).build()?;
     let mut returns = FuturesUnordered::new();

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{self, Hand};
 use crate::city::CityMap;
 use crate::client::{Client, sign_in};
-use crate::walk::{Meal, TestCard, choose_meal, order_body, tokenise};
+use crate::walk::{Meal, choose_meal, order_body, tokenise};
 
 /// What customers need: themselves, something to eat, and a card.
-pub struct Load {
+pub(super) struct Load {
     guest: Client,
     customers: Vec<(String, Mutex<Client>)>,
     meals: Vec<Meal>,
@@ -37,7 +37,7 @@ const WORKERS: usize = 12;
 
 impl Load {
     /// Signs everybody in, reads the menus, gets a card: before the first kill.
-    pub async fn prepare(map: &CityMap, seed: u64) -> Result<Self> {
+    pub(super) async fn prepare(map: &CityMap, seed: u64) -> Result<Self> {
         let guest = Client::new(map.gateway()?)?;
         let mut customers = Vec::new();
         for number in 0..CUSTOMERS {
@@ -49,9 +49,13 @@ impl Load {
         for number in 0..12 {
             meals.push(choose_meal(&guest, number, None).await?);
         }
-        let card = tokenise(&guest, &map.card_network()?, TestCard::Good).await?;
+        let card = tokenise(&guest, &map.card_network()?).await?;
         Ok(Self {
-            guest, customers, meals, card, seed,
+            guest,
+            customers,
+            meals,
+            card,
+            seed,
             next: AtomicUsize::new(0),
             acknowledged: Mutex::default(),
             refused: Mutex::default(),
@@ -59,7 +63,12 @@ impl Load {
     }
 
     /// Places `orders` orders, spread evenly over `span`.
-    pub async fn run(self: &Arc<Self>, orders: usize, span: Duration, placed: impl Fn(usize) + Send + Sync) -> Result<()> {
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        orders: usize,
+        span: Duration,
+        placed: impl Fn(usize) + Send + Sync,
+    ) -> Result<()> {
         let pause = span.mul_f64(1.0 / f64::from(u32::try_from(orders.max(1)).context("fewer orders than that")?));
         let began = tokio::time::Instant::now();
         let worker = || async {
@@ -117,7 +126,7 @@ impl Load {
 }
 
 /// The people at kitchens that do not accept by themselves: they look at their tickets again and again.
-pub async fn work_kitchens(map: &CityMap, seed: u64, stop: CancellationToken) -> Result<()> {
+pub(super) async fn work_kitchens(map: &CityMap, seed: u64, stop: CancellationToken) -> Result<()> {
     let guest = Client::new(map.gateway()?)?;
     let mut owners = Vec::new();
     for number in 0..contracts::demo::ORGANISATIONS {

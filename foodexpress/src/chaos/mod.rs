@@ -23,7 +23,7 @@ const SETTLE: Duration = Duration::from_secs(180);
 
 /// What to do to the city.
 #[derive(Clone, Copy, Debug)]
-pub struct Violence {
+pub(crate) struct Violence {
     /// Orders to place.
     pub orders: usize,
     /// Kills to carry out.
@@ -40,7 +40,7 @@ pub struct Violence {
 
 /// What came of it.
 #[derive(Debug, Serialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What it all followed from.
     pub seed: u64,
     /// Processes killed.
@@ -64,8 +64,8 @@ pub struct Outcome {
 }
 
 /// Settings under which an order lives seconds instead of an hour, so that every deadline is met by some.
-pub fn hurried() -> Vec<(&'static str, String)> {
-    let figures: [(&'static str, u64); 12] = [
+pub(crate) fn hurried() -> Vec<(&'static str, String)> {
+    let figures: [(&'static str, u64); 14] = [
         ("gateway.per_address", 100_000),
         ("gateway.per_caller", 100_000),
         ("orders.pay_within_s", 40),
@@ -74,6 +74,8 @@ pub fn hurried() -> Vec<(&'static str, String)> {
         ("orders.deliver_within_s", 120),
         ("orders.sweep_after_s", 5),
         ("payments.retry_window_s", 5),
+        ("payments.provider_timeout_ms", 1000),
+        ("payments.provider_rest_s", 2),
         ("kitchen.accept_within_ms", 15_000),
         ("kitchen.auto_ready_after_ms", 300),
         ("delivery.auto_drive_after_ms", 200),
@@ -83,7 +85,7 @@ pub fn hurried() -> Vec<(&'static str, String)> {
 }
 
 /// How far the harness is, for a progress bar.
-pub trait Watch: Send + Sync {
+pub(crate) trait Watch: Send + Sync {
     /// So many orders more were answered.
     fn placed(&self, more: usize);
     /// So many members more were killed.
@@ -93,7 +95,7 @@ pub trait Watch: Send + Sync {
 }
 
 /// Runs the whole of it on a new city in `plan.data`.
-pub async fn run(plan: &Plan, violence: Violence, watch: &dyn Watch) -> Result<Outcome> {
+pub(crate) async fn run(plan: &Plan, violence: Violence, watch: &dyn Watch) -> Result<Outcome> {
     watch.stage("starting a city of processes");
     let city = Supervised::start(plan).await?;
     let result = break_and_judge(&plan.data, &city, violence, watch).await;
@@ -102,7 +104,12 @@ pub async fn run(plan: &Plan, violence: Violence, watch: &dyn Watch) -> Result<O
     result
 }
 
-async fn break_and_judge(data: &DataFolder, city: &Supervised, violence: Violence, watch: &dyn Watch) -> Result<Outcome> {
+async fn break_and_judge(
+    data: &DataFolder,
+    city: &Supervised,
+    violence: Violence,
+    watch: &dyn Watch,
+) -> Result<Outcome> {
     let map = city.map();
     let insider = Insider::of(data, &map)?;
     let load = Arc::new(load::Load::prepare(&map, violence.seed).await?);
@@ -118,7 +125,11 @@ async fn break_and_judge(data: &DataFolder, city: &Supervised, violence: Violenc
         .chain([GATEWAY.to_owned(), CARD_NETWORK.to_owned()])
         .collect();
     let kills = plan::kills(violence.seed, violence.kills, &members);
-    let span: Duration = kills.iter().map(|k| k.after).sum::<Duration>().max(Duration::from_millis(5) * u32::try_from(violence.orders).unwrap_or(1000));
+    let span: Duration = kills
+        .iter()
+        .map(|k| k.after)
+        .sum::<Duration>()
+        .max(Duration::from_millis(5) * u32::try_from(violence.orders).unwrap_or(1000));
     watch.stage("ordering and killing");
     let stop = CancellationToken::new();
     let kitchens = load::work_kitchens(&map, violence.seed, stop.clone());
@@ -143,10 +154,11 @@ async fn break_and_judge(data: &DataFolder, city: &Supervised, violence: Violenc
     }
     toll.recovery_ms.sort_unstable();
     let refused = load.refused.lock().clone();
+    let orders_acknowledged = load.acknowledged.lock().len();
     Ok(Outcome {
         seed: violence.seed,
         kills: toll.by_member.values().sum(),
-        orders_acknowledged: load.acknowledged.lock().len(),
+        orders_acknowledged,
         by_service: toll.by_member,
         recovery_ms_max: toll.slowest_ms,
         recovery_ms_p99: percentile(&toll.recovery_ms, 99),
@@ -180,7 +192,7 @@ async fn settle(insider: &Insider, load: &load::Load) -> Result<Audit> {
 }
 
 /// The value that `percent` of the sorted values do not exceed.
-pub fn percentile(sorted: &[u64], percent: usize) -> u64 {
+pub(crate) fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(place).copied().unwrap_or(0)
 }

@@ -10,7 +10,7 @@ const ALL_EVERY: usize = 10;
 
 /// One act of violence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kill {
+pub(super) struct Kill {
     /// How long after the one before.
     pub after: Duration,
     /// Whom it hits.
@@ -18,7 +18,7 @@ pub struct Kill {
 }
 
 /// The same seed and the same members make the same plan.
-pub fn kills(seed: u64, count: usize, members: &[String]) -> Vec<Kill> {
+pub(super) fn kills(seed: u64, count: usize, members: &[String]) -> Vec<Kill> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut plan = Vec::new();
     let mut turn = Vec::new();
@@ -50,7 +50,7 @@ fn shuffled(members: &[String], random: &mut StdRng) -> Vec<String> {
 
 /// What the customer of one order does beside ordering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Guest {
+pub(super) struct Guest {
     /// Which demo customer.
     pub customer: usize,
     /// Which restaurant.
@@ -61,7 +61,7 @@ pub struct Guest {
 
 /// What the person at a kitchen without automatic acceptance does with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hand {
+pub(super) enum Hand {
     /// Says yes.
     Accepts,
     /// Says no.
@@ -71,7 +71,7 @@ pub enum Hand {
 }
 
 /// The guest of the `number`th order.
-pub fn guest(seed: u64, number: usize) -> Guest {
+pub(super) fn guest(seed: u64, number: usize) -> Guest {
     let mut random = StdRng::seed_from_u64(seed ^ (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let cancels = random.random_range(0..100) < 5;
     Guest {
@@ -82,7 +82,7 @@ pub fn guest(seed: u64, number: usize) -> Guest {
 }
 
 /// What the kitchen does with this order; the same however often it is asked.
-pub fn hand(seed: u64, order: &str) -> Hand {
+pub(super) fn hand(seed: u64, order: &str) -> Hand {
     let digits = order.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     match StdRng::seed_from_u64(digits).random_range(0..10) {
         0 => Hand::Rejects,

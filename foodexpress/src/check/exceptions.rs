@@ -55,11 +55,17 @@ pub(super) fn unneeded(inputs: &Inputs) -> Vec<Finding> {
     for exception in &inputs.exceptions {
         let place = inputs.locate(LIST, &format!("\"{}\"", exception.subject));
         if exception.reason.trim().len() < SHORTEST_REASON {
-            found.push(Finding::at(place.clone(), format!("{} is excused from {} without a reason", exception.subject, exception.rule)));
+            found.push(Finding::at(
+                place.clone(),
+                format!("{} is excused from {} without a reason", exception.subject, exception.rule),
+            ));
         }
         let needed = raw.iter().any(|(rule, all)| all.iter().any(|f| exception.covers(rule, f)));
         if !needed {
-            let what = format!("nothing needs the exception for {} from {}: take it off the list", exception.subject, exception.rule);
+            let what = format!(
+                "nothing needs the exception for {} from {}: take it off the list",
+                exception.subject, exception.rule
+            );
             found.push(Finding::at(place, what));
         }
     }
@@ -71,6 +77,12 @@ pub(super) fn plant(inputs: &mut Inputs) -> Place {
     inputs.exceptions.push(Exception { rule: "F4".into(), subject: "services/planted".into(), reason, lines: None });
     let text = inputs.text(LIST).unwrap_or_default().to_owned();
     let line = text.lines().count() + 1;
-    inputs.put(LIST, &format!("{text}{}subject = \"services/planted\"\n", if text.ends_with('\n') || text.is_empty() { "" } else { "\n" }));
+    inputs.put(
+        LIST,
+        &format!(
+            "{text}{}subject = \"services/planted\"\n",
+            if text.ends_with('\n') || text.is_empty() { "" } else { "\n" }
+        ),
+    );
     Place { file: LIST.into(), line }
 }

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use kernel::manifest::{Manifest, Permission};
 use serde::Deserialize;
 
+use super::Place;
 use super::exceptions::{self, Exception};
 use super::source::{Source, test_files};
-use super::Place;
 
 /// Files beyond this are not read as text.
 const LARGEST_TEXT: u64 = 2 << 20;
@@ -69,7 +69,7 @@ impl Dependency {
 
 impl File {
     pub(super) fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
+        Path::new(&self.path).extension().is_some_and(|e| e == "rs")
     }
 
     /// The file as Rust.
@@ -83,7 +83,7 @@ impl File {
     }
 
     pub(super) fn is_migration(&self) -> bool {
-        self.path.contains("/migrations/") && self.path.ends_with(".sql")
+        self.path.contains("/migrations/") && Path::new(&self.path).extension().is_some_and(|e| e == "sql")
     }
 }
 
@@ -182,7 +182,11 @@ impl Inputs {
 
 /// The files that belong to the tree: those that git would commit, or all but build output where there is no git.
 fn paths(root: &Path) -> Result<Vec<String>> {
-    let git = Command::new("git").arg("-C").arg(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).output();
+    let git = Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .output();
     let mut paths: Vec<String> = match git {
         Ok(output) if output.status.success() => {
             String::from_utf8_lossy(&output.stdout).split('\0').filter(|p| !p.is_empty()).map(str::to_owned).collect()
@@ -205,7 +209,9 @@ fn walk(root: &Path, below: &str, all: &mut Vec<String>) -> Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
         match entry.file_type()? {
-            kind if kind.is_dir() && !["target", "node_modules", ".git"].contains(&name.as_str()) => walk(root, &path, all)?,
+            kind if kind.is_dir() && !["target", "node_modules", ".git"].contains(&name.as_str()) => {
+                walk(root, &path, all)?
+            }
             kind if kind.is_file() => all.push(path),
             _ => {}
         }
@@ -234,7 +240,8 @@ fn packages(root: &Path) -> Result<Vec<Package>> {
         bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    let below = |path: &str| path.strip_prefix(&metadata.workspace_root).unwrap_or(path).trim_start_matches('/').to_owned();
+    let below =
+        |path: &str| path.strip_prefix(&metadata.workspace_root).unwrap_or(path).trim_start_matches('/').to_owned();
     let package = |p: MetadataPackage| {
         let folder = below(p.manifest_path.trim_end_matches("/Cargo.toml"));
         Package { name: p.name, folder, dependencies: p.dependencies }

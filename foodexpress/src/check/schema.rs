@@ -141,7 +141,8 @@ fn names(required: &Value) -> BTreeSet<String> {
 
 /// A list regardless of its order.
 fn sorted(value: &Value) -> Vec<String> {
-    let mut all: Vec<String> = value.as_array().map_or_else(|| vec![value.to_string()], |l| l.iter().map(Value::to_string).collect());
+    let mut all: Vec<String> =
+        value.as_array().map_or_else(|| vec![value.to_string()], |l| l.iter().map(Value::to_string).collect());
     all.sort();
     all
 }
@@ -187,7 +188,10 @@ mod tests {
     #[test]
     fn what_breaks_is_named_with_its_place() {
         assert_eq!(changed("/$defs/S/properties/a/format", json!("date-time")).len(), 1);
-        assert_eq!(changed("/$defs/S/properties/b/type", json!("string")), ["/b: type changed from [\"string\",\"null\"] to \"string\""]);
+        assert_eq!(
+            changed("/$defs/S/properties/b/type", json!("string")),
+            ["/b: type changed from [\"string\",\"null\"] to \"string\""]
+        );
         assert_eq!(changed("/$defs/S/required", json!(["e"])), ["/a: no longer always there"]);
         assert_eq!(changed("/$defs/S/required", json!(["a", "b", "e"])), ["/b: new required field"]);
         assert_eq!(changed("/$defs/E/oneOf", json!([{"const": "X"}])), ["/e: the set of values changed"]);

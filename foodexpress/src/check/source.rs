@@ -30,7 +30,13 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn read(text: &str) -> Self {
-        let mut masking = Masking { bytes: text.as_bytes(), at: 0, line: 1, code: Vec::with_capacity(text.len()), literals: Vec::new() };
+        let mut masking = Masking {
+            bytes: text.as_bytes(),
+            at: 0,
+            line: 1,
+            code: Vec::with_capacity(text.len()),
+            literals: Vec::new(),
+        };
         masking.run();
         let masked = String::from_utf8_lossy(&masking.code).into_owned();
         let test = test_lines(&masked);
@@ -74,7 +80,7 @@ impl Source {
 }
 
 fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1
+    text[..at].matches('\n').count() + 1
 }
 
 /// Where the item that starts here ends: at its closing brace, or at its semicolon if that comes first.
@@ -121,7 +127,8 @@ pub(super) fn test_files<'a>(files: impl Iterator<Item = (&'a str, &'a Source)> 
         let names = source.code.iter().zip(&source.test).filter_map(declares);
         roots.extend(names.map(|name| format!("{}/{name}", module_folder(path))));
     }
-    let below = |path: &str| roots.iter().any(|root| path == format!("{root}.rs") || path.starts_with(&format!("{root}/")));
+    let below =
+        |path: &str| roots.iter().any(|root| path == format!("{root}.rs") || path.starts_with(&format!("{root}/")));
     files.map(|(path, _)| path).filter(|path| below(path)).map(str::to_owned).collect()
 }
 
@@ -278,7 +285,8 @@ mod tests {
 
     #[test]
     fn comments_and_literals_are_no_code() {
-        let source = Source::read("let a = \"x // y\"; // c\nlet b = r#\"q\"q\"#; /* f64 /* */ */ let c = '\"'; fn d<'a>() {}");
+        let source =
+            Source::read("let a = \"x // y\"; // c\nlet b = r#\"q\"q\"#; /* f64 /* */ */ let c = '\"'; fn d<'a>() {}");
         assert_eq!(source.code[0].trim_end(), "let a = \"      \";");
         assert!(source.code[1].contains("let c") && !source.code[1].contains("f64"), "{}", source.code[1]);
         let texts: Vec<&str> = source.literals.iter().map(|l| l.text.as_str()).collect();
@@ -293,7 +301,12 @@ mod tests {
         assert_eq!(lines, [1, 6]);
         let root = Source::read("#[cfg(test)]\nmod scenes;\nmod api;\n");
         let (scenes, below, api) = (Source::read(""), Source::read(""), Source::read(""));
-        let files = [("s/src/lib.rs", &root), ("s/src/scenes.rs", &scenes), ("s/src/scenes/city.rs", &below), ("s/src/api.rs", &api)];
+        let files = [
+            ("s/src/lib.rs", &root),
+            ("s/src/scenes.rs", &scenes),
+            ("s/src/scenes/city.rs", &below),
+            ("s/src/api.rs", &api),
+        ];
         let tests = test_files(files.into_iter());
         assert_eq!(tests.into_iter().collect::<Vec<_>>(), ["s/src/scenes.rs", "s/src/scenes/city.rs"]);
     }

@@ -38,7 +38,8 @@ pub(super) fn words(text: &str) -> Vec<Word> {
     words
 }
 
-const VERBS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CREATE", "ALTER", "DROP", "ATTACH", "TRUNCATE"];
+const VERBS: &[&str] =
+    &["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CREATE", "ALTER", "DROP", "ATTACH", "TRUNCATE"];
 const BEFORE_TABLE: &[&str] = &["FROM", "JOIN", "INTO", "UPDATE", "TABLE", "REFERENCES", "TRUNCATE", "ATTACH"];
 const BETWEEN: &[&str] = &["IF", "NOT", "EXISTS", "ONLY", "LATERAL"];
 
@@ -46,7 +47,9 @@ const BETWEEN: &[&str] = &["IF", "NOT", "EXISTS", "ONLY", "LATERAL"];
 pub(super) fn is_sql(text: &str) -> bool {
     let first = text.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
     let goes_on = text.trim_start().len() > first.len();
-    let verb = goes_on && VERBS.contains(&first.to_ascii_uppercase().as_str()) && (first == first.to_ascii_uppercase() || first == first.to_ascii_lowercase());
+    let verb = goes_on
+        && VERBS.contains(&first.to_ascii_uppercase().as_str())
+        && (first == first.to_ascii_uppercase() || first == first.to_ascii_lowercase());
     verb || text.split(|c: char| !c.is_ascii_alphabetic()).any(|w| ["FROM", "JOIN", "INTO"].contains(&w))
 }
 
@@ -89,7 +92,10 @@ mod tests {
 
     #[test]
     fn tables_are_found_where_tables_stand() {
-        assert_eq!(named("SELECT a FROM orders o, other.carts JOIN items i ON i.id = o.id"), ["orders", "other.carts", "items"]);
+        assert_eq!(
+            named("SELECT a FROM orders o, other.carts JOIN items i ON i.id = o.id"),
+            ["orders", "other.carts", "items"]
+        );
         assert_eq!(named("INSERT INTO a (b) VALUES ($1) ON CONFLICT (b) DO UPDATE SET c = excluded.c"), ["a"]);
         assert_eq!(named("UPDATE a SET b = 'FROM c' -- FROM d\n WHERE e IN (SELECT 1 FROM f)"), ["a", "f"]);
         assert_eq!(named("CREATE TABLE IF NOT EXISTS g (h UUID REFERENCES i (j))"), ["g", "i"]);

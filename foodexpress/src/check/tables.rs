@@ -39,8 +39,15 @@ pub(super) fn read(text: &str) -> Schema {
                 schema.tables.push(name.clone());
                 body(statement).into_iter().for_each(|item| schema.item(&name.text, item));
             }
-            [create, unique, index, _, on, table, ..] if create.is("CREATE") && unique.is("UNIQUE") && index.is("INDEX") && on.is("ON") => {
-                let key = Key { line: create.line, table: table.text.clone(), primary: false, columns: listed(&statement[5..]) };
+            [create, unique, index, _, on, table, ..]
+                if create.is("CREATE") && unique.is("UNIQUE") && index.is("INDEX") && on.is("ON") =>
+            {
+                let key = Key {
+                    line: create.line,
+                    table: table.text.clone(),
+                    primary: false,
+                    columns: listed(&statement[5..]),
+                };
                 schema.keys.push(key);
             }
             [alter, table, name, add, rest @ ..] if alter.is("ALTER") && table.is("TABLE") && add.is("ADD") => {
@@ -122,7 +129,10 @@ mod tests {
         let text = "CREATE TABLE a (\n  org_id UUID NOT NULL,\n  n BIGINT CHECK (n IN (1, 2)),\n  PRIMARY KEY (org_id, n)\n);\nCREATE UNIQUE INDEX i ON a (n);";
         let schema = read(text);
         assert_eq!(schema.tables[0].text, "a");
-        assert_eq!(schema.columns.iter().map(|c| (c.line, c.name.as_str())).collect::<Vec<_>>(), [(2, "org_id"), (3, "n")]);
+        assert_eq!(
+            schema.columns.iter().map(|c| (c.line, c.name.as_str())).collect::<Vec<_>>(),
+            [(2, "org_id"), (3, "n")]
+        );
         let keys: Vec<_> = schema.keys.iter().map(|k| (k.line, k.primary, k.columns.join("+"))).collect();
         assert_eq!(keys, [(4, true, "org_id+n".to_owned()), (6, false, "n".to_owned())]);
         assert_eq!(schema.kind("a", "n"), Some("BIGINT"));

@@ -13,13 +13,12 @@ use kernel::registry::Directory;
 use kernel::service::{Running, Surroundings};
 use tokio::net::TcpListener;
 
-use super::process;
 use super::supervise::{Child, Launcher, until_ready};
 use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
 use crate::{door, services};
 
 /// The product's name in documents.
-pub const TITLE: &str = "FoodExpress";
+pub(crate) const TITLE: &str = "FoodExpress";
 /// Prefix of environment variables.
 const PREFIX: &str = "FX";
 
@@ -32,7 +31,11 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(data: &DataFolder, addresses: BTreeMap<String, SocketAddr>, settings: &[(String, String)]) -> Result<Self> {
+    pub(super) fn new(
+        data: &DataFolder,
+        addresses: BTreeMap<String, SocketAddr>,
+        settings: &[(String, String)],
+    ) -> Result<Self> {
         let pair = data.secrets()?.pair("internal")?;
         let mut signer = Signer::new(pair.current.reveal());
         if let Some(previous) = &pair.previous {
@@ -93,7 +96,7 @@ impl Common {
 }
 
 /// A city in this process; only the card network has one of its own, because it is the independent witness.
-pub struct City {
+pub(crate) struct City {
     /// Where it listens.
     pub map: CityMap,
     data: DataFolder,
@@ -105,7 +108,7 @@ pub struct City {
 
 impl City {
     /// Starts every member and returns once all are ready.
-    pub async fn start(plan: &Plan) -> Result<Self> {
+    pub(crate) async fn start(plan: &Plan) -> Result<Self> {
         let lock = plan.data.lock()?;
         let common = Common::new(&plan.data, plan.ports.addresses()?, &plan.settings)?;
         let launcher = Launcher::new(plan, &common.addresses)?;
@@ -144,7 +147,7 @@ impl City {
     }
 
     /// Resolves with the reason when a member breaks.
-    pub async fn broken(&self) -> String {
+    pub(crate) async fn broken(&self) -> String {
         let mut waits: Vec<futures::future::BoxFuture<'_, String>> = Vec::new();
         for service in &self.services {
             waits.push(Box::pin(async move { format!("{}: {}", service.name, service.failure().await) }));
@@ -153,22 +156,21 @@ impl City {
     }
 
     /// Lets running requests end, then stops: the door first, the witness last.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.door.stop().await;
         futures::future::join_all(self.services.into_iter().map(Running::stop)).await;
         self.card_network.stop().await;
         self.data.withdraw();
     }
-
-    /// CPU time of all its processes, in microseconds.
-    pub fn cpu_micros(&self) -> u64 {
-        let pids: std::collections::BTreeSet<u32> = self.map.members.values().map(|m| m.pid).collect();
-        pids.into_iter().filter_map(process::cpu_micros).sum()
-    }
 }
 
 /// Runs one member of the city in `data` until it is told to stop.
-pub async fn serve(data: &DataFolder, name: &str, settings: &[(String, String)], stop: impl Future<Output = ()>) -> Result<()> {
+pub(crate) async fn serve(
+    data: &DataFolder,
+    name: &str,
+    settings: &[(String, String)],
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
     let map = data.must_run()?;
     let addresses = map.members.iter().map(|(name, m)| (name.clone(), m.address)).collect();
     let common = Common::new(data, addresses, settings)?;

@@ -15,11 +15,11 @@ use super::{CARD_NETWORK, GATEWAY};
 
 /// Where a city keeps everything.
 #[derive(Clone, Debug)]
-pub struct DataFolder(PathBuf);
+pub(crate) struct DataFolder(PathBuf);
 
 /// One member: a service, the gateway or the card network.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// Where it listens.
     pub address: SocketAddr,
     /// Its process; several members may share one.
@@ -30,7 +30,7 @@ pub struct Member {
 
 /// Where a running city listens.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct CityMap {
+pub(crate) struct CityMap {
     /// The process that runs or supervises it.
     pub pid: u32,
     /// Whether each member has a process of its own.
@@ -41,30 +41,30 @@ pub struct CityMap {
 
 impl CityMap {
     /// Where people and programs enter.
-    pub fn gateway(&self) -> Result<String> {
+    pub(crate) fn gateway(&self) -> Result<String> {
         self.url(GATEWAY)
     }
 
     /// The payment provider, for tokens and for its books.
-    pub fn card_network(&self) -> Result<String> {
+    pub(crate) fn card_network(&self) -> Result<String> {
         self.url(CARD_NETWORK)
     }
 
     /// The address of a member as a URL.
-    pub fn url(&self, name: &str) -> Result<String> {
+    pub(crate) fn url(&self, name: &str) -> Result<String> {
         let member = self.members.get(name).with_context(|| format!("this city has no {name}"))?;
         Ok(format!("http://{}", member.address))
     }
 
     /// The list that services find each other by.
-    pub fn directory(&self) -> Directory {
+    pub(crate) fn directory(&self) -> Directory {
         Directory::new(self.members.iter().map(|(name, m)| (name.clone(), vec![m.address])).collect())
     }
 }
 
 impl DataFolder {
     /// The folder at `path`, made if it is not there.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         for part in ["db", "logs", "secrets"] {
             let folder = path.join(part);
             fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -73,37 +73,37 @@ impl DataFolder {
     }
 
     /// Its path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Whether no city has run here yet.
-    pub fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         fs::read_dir(self.0.join("db")).map_or(true, |mut d| d.next().is_none())
     }
 
     /// The settings file; it need not exist.
-    pub fn settings_file(&self) -> PathBuf {
+    pub(crate) fn settings_file(&self) -> PathBuf {
         self.0.join("foodexpress.toml")
     }
 
     /// The log of one member.
-    pub fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.0.join("logs").join(format!("{name}.log"))
     }
 
     /// The card network's own folder: its books are not the city's.
-    pub fn card_network(&self) -> PathBuf {
+    pub(crate) fn card_network(&self) -> PathBuf {
         self.0.join(CARD_NETWORK)
     }
 
     /// A service's database.
-    pub fn engine(&self, service: &str) -> Engine {
+    pub(crate) fn engine(&self, service: &str) -> Engine {
         Engine::Sqlite { path: self.0.join("db").join(format!("{service}.sqlite")) }
     }
 
     /// The city's secrets.
-    pub fn secrets(&self) -> Result<Secrets> {
+    pub(crate) fn secrets(&self) -> Result<Secrets> {
         Secrets::open(&self.0.join("secrets")).context("cannot open the secrets")
     }
 
@@ -112,32 +112,36 @@ impl DataFolder {
     }
 
     /// Says where the city listens; whoever reads sees the old text or the new, never half of one.
-    pub fn publish(&self, map: &CityMap) -> Result<()> {
+    pub(crate) fn publish(&self, map: &CityMap) -> Result<()> {
         let draft = self.0.join(format!(".city.{}", std::process::id()));
         fs::write(&draft, serde_json::to_vec_pretty(map)?)?;
         fs::rename(&draft, self.map_file()).context("cannot write city.json")
     }
 
     /// The city is gone.
-    pub fn withdraw(&self) {
+    pub(crate) fn withdraw(&self) {
         // Nothing depends on the file being gone; a stale one is noticed by its pid.
         drop(fs::remove_file(self.map_file()));
     }
 
     /// Where the city listens that runs in this folder, if one does.
-    pub fn running(&self) -> Option<CityMap> {
+    pub(crate) fn running(&self) -> Option<CityMap> {
         let map: CityMap = serde_json::from_slice(&fs::read(self.map_file()).ok()?).ok()?;
         super::process::is_alive(map.pid).then_some(map)
     }
 
     /// The same, with what to do if none runs.
-    pub fn must_run(&self) -> Result<CityMap> {
-        let hint = format!("no city runs in {}; start one with `foodexpress up --data {}`", self.0.display(), self.0.display());
+    pub(crate) fn must_run(&self) -> Result<CityMap> {
+        let hint = format!(
+            "no city runs in {}; start one with `foodexpress up --data {}`",
+            self.0.display(),
+            self.0.display()
+        );
         self.running().context(hint)
     }
 
     /// Keeps a second city out of this folder while the guard lives.
-    pub fn lock(&self) -> Result<File> {
+    pub(crate) fn lock(&self) -> Result<File> {
         let file = File::create(self.0.join("city.lock"))?;
         if file.try_lock().is_err() {
             bail!("another city runs in {}; stop it, or give --data another folder", self.0.display());

@@ -6,20 +6,20 @@ mod ports;
 mod process;
 mod supervise;
 
-pub use launch::{City, TITLE, serve};
-pub use map::{CityMap, DataFolder, Member};
-pub use ports::Ports;
-pub use process::{cpu_micros, is_alive, memory_kib};
-pub use supervise::Supervised;
+pub(crate) use launch::{City, TITLE, serve};
+pub(crate) use map::{CityMap, DataFolder, Member};
+pub(crate) use ports::Ports;
+pub(crate) use process::{cpu_micros, is_alive, memory_kib};
+pub(crate) use supervise::Supervised;
 
 /// Names of the members that are not services of the list.
-pub const GATEWAY: &str = "gateway";
+pub(crate) const GATEWAY: &str = "gateway";
 /// The payment provider that stands in for a real one.
-pub const CARD_NETWORK: &str = "card-network";
+pub(crate) const CARD_NETWORK: &str = "card-network";
 
 /// How a city is to run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Where it keeps everything.
     pub data: DataFolder,
     /// Which addresses it takes.

@@ -12,7 +12,7 @@ use crate::services;
 
 /// `auto`, or the port of the gateway from which the others follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ports {
+pub(crate) enum Ports {
     /// Free ones.
     Auto,
     /// The gateway's; each service keeps its distance from it.
@@ -27,14 +27,16 @@ impl FromStr for Ports {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::Auto),
-            number => number.parse().map(Self::Base).map_err(|_| format!("{number} is neither `auto` nor a port number")),
+            number => {
+                number.parse().map(Self::Base).map_err(|_| format!("{number} is neither `auto` nor a port number"))
+            }
         }
     }
 }
 
 impl Ports {
     /// An address for each member of the city.
-    pub fn addresses(self) -> Result<BTreeMap<String, SocketAddr>> {
+    pub(crate) fn addresses(self) -> Result<BTreeMap<String, SocketAddr>> {
         let usual: Vec<(String, u16)> = services::manifests()
             .iter()
             .map(|m| (m.name.to_owned(), m.port))

@@ -3,21 +3,21 @@
 use std::fs;
 
 /// Whether the process exists and is not just waiting to be reaped.
-pub fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     let state = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().next());
     !matches!(state, Some("Z" | "X"))
 }
 
 /// Memory of a process in KiB, shared pages counted by share (PSS); none where the system does not tell.
-pub fn memory_kib(pid: u32) -> Option<u64> {
+pub(crate) fn memory_kib(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find(|l| l.starts_with("Pss:"))?;
     line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// CPU time a process has used, in microseconds.
-pub fn cpu_micros(pid: u32) -> Option<u64> {
+pub(crate) fn cpu_micros(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after = stat.rsplit(')').next()?;
     let fields: Vec<&str> = after.split_ascii_whitespace().collect();

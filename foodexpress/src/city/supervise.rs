@@ -54,7 +54,12 @@ impl Launcher {
         let mut command = Command::new(&self.program);
         if name == CARD_NETWORK {
             let secrets = self.data.path().join("secrets");
-            command.arg(CARD_NETWORK).arg("--data").arg(self.data.card_network()).arg("--addr").arg(address.to_string());
+            command
+                .arg(CARD_NETWORK)
+                .arg("--data")
+                .arg(self.data.card_network())
+                .arg("--addr")
+                .arg(address.to_string());
             command.arg("--api-key-file").arg(secrets.join("card-network-api-key"));
             command.arg("--webhook-secret-file").arg(secrets.join("card-network-webhook-secret"));
             command.arg("--webhook-url").arg(format!("http://{}/api/v1/provider-events", self.addresses[GATEWAY]));
@@ -113,7 +118,12 @@ impl Child {
 }
 
 /// Waits until a member answers its probe, or can no longer.
-pub(super) async fn until_ready(name: &str, address: SocketAddr, within: Duration, lives: impl Fn() -> bool) -> Result<()> {
+pub(super) async fn until_ready(
+    name: &str,
+    address: SocketAddr,
+    within: Duration,
+    lives: impl Fn() -> bool,
+) -> Result<()> {
     let began = Instant::now();
     let probe = if name == CARD_NETWORK { "livez" } else { "readyz" };
     let url = format!("http://{address}/{probe}");
@@ -131,7 +141,7 @@ pub(super) async fn until_ready(name: &str, address: SocketAddr, within: Duratio
 }
 
 /// A city of processes, watched by this one.
-pub struct Supervised {
+pub(crate) struct Supervised {
     data: DataFolder,
     map: Arc<Mutex<CityMap>>,
     tasks: Tasks,
@@ -140,7 +150,7 @@ pub struct Supervised {
 
 impl Supervised {
     /// Starts every member and returns once all are ready.
-    pub async fn start(plan: &Plan) -> Result<Self> {
+    pub(crate) async fn start(plan: &Plan) -> Result<Self> {
         let lock = plan.data.lock()?;
         let addresses = plan.ports.addresses()?;
         let launcher = Arc::new(Launcher::new(plan, &addresses)?);
@@ -170,12 +180,12 @@ impl Supervised {
     }
 
     /// Where everything listens, with the processes as they are now.
-    pub fn map(&self) -> CityMap {
+    pub(crate) fn map(&self) -> CityMap {
         self.map.lock().clone()
     }
 
     /// Stops every member.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.tasks.drain(Duration::from_secs(30)).await;
         self.data.withdraw();
     }

@@ -9,7 +9,7 @@ use crate::city::{CityMap, DataFolder};
 
 /// A tool inside the city.
 #[derive(Clone)]
-pub struct Insider {
+pub(crate) struct Insider {
     http: reqwest::Client,
     map: CityMap,
     signer: Signer,
@@ -19,7 +19,7 @@ pub struct Insider {
 
 impl Insider {
     /// A tool for the city that runs in this folder.
-    pub fn of(data: &DataFolder, map: &CityMap) -> Result<Self> {
+    pub(crate) fn of(data: &DataFolder, map: &CityMap) -> Result<Self> {
         let secrets = data.secrets()?;
         let signer = Signer::new(secrets.get("internal")?.reveal());
         let http = reqwest::Client::builder().timeout(std::time::Duration::from_secs(20)).build()?;
@@ -28,12 +28,12 @@ impl Insider {
     }
 
     /// The signer that proves the tool to services.
-    pub fn signer(&self) -> Signer {
+    pub(crate) fn signer(&self) -> Signer {
         self.signer.clone()
     }
 
     /// Reads from a service with the eyes of support.
-    pub async fn read(&self, service: &str, path: &str) -> Result<Value> {
+    pub(crate) async fn read(&self, service: &str, path: &str) -> Result<Value> {
         let support = contracts::demo::accounts().pop().context("the demo city's last account is support")?;
         let identity = Identity {
             user_id: support.user_id,
@@ -48,13 +48,13 @@ impl Insider {
     }
 
     /// Asks a service's own administration.
-    pub async fn internal(&self, service: &str, path: &str) -> Result<Value> {
+    pub(crate) async fn internal(&self, service: &str, path: &str) -> Result<Value> {
         let headers = self.signer.sign("tools", service, None, self.clock.now());
         self.get(self.map.url(service)?, path, |r| r.headers(headers)).await
     }
 
     /// Tells a service's own administration to do something.
-    pub async fn command(&self, service: &str, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) async fn command(&self, service: &str, path: &str, body: &Value) -> Result<Value> {
         let headers = self.signer.sign("tools", service, None, self.clock.now());
         let url = format!("{}{path}", self.map.url(service)?);
         let answer = self.http.post(&url).headers(headers).json(body).send().await?;
@@ -65,18 +65,23 @@ impl Insider {
     }
 
     /// Reads the provider's books, with the provider's key.
-    pub async fn network(&self, path: &str) -> Result<Value> {
+    pub(crate) async fn network(&self, path: &str) -> Result<Value> {
         self.get(self.map.card_network()?, path, |r| r.bearer_auth(&self.api_key)).await
     }
 
     /// Sets the provider's faults.
-    pub async fn set_faults(&self, faults: &Value) -> Result<()> {
+    pub(crate) async fn set_faults(&self, faults: &Value) -> Result<()> {
         let url = format!("{}/v1/faults", self.map.card_network()?);
         self.http.put(&url).bearer_auth(&self.api_key).json(faults).send().await?.error_for_status()?;
         Ok(())
     }
 
-    async fn get(&self, base: String, path: &str, with: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Result<Value> {
+    async fn get(
+        &self,
+        base: String,
+        path: &str,
+        with: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+    ) -> Result<Value> {
         let url = format!("{base}{path}");
         let answer = with(self.http.get(&url)).send().await.with_context(|| format!("no answer from {url}"))?;
         let status = answer.status();
@@ -86,7 +91,7 @@ impl Insider {
     }
 
     /// Every item of a paged list.
-    pub async fn every(&self, service: &str, path: &str) -> Result<Vec<Value>> {
+    pub(crate) async fn every(&self, service: &str, path: &str) -> Result<Vec<Value>> {
         let (mut all, mut token) = (Vec::new(), None::<String>);
         loop {
             let more = token.as_ref().map_or_else(String::new, |t| format!("&page_token={t}"));

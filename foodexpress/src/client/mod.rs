@@ -10,15 +10,15 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use insider::Insider;
-pub use sign_in::sign_in;
+pub(crate) use insider::Insider;
+pub(crate) use sign_in::sign_in;
 
 /// How often a request that may be repeated is repeated before the city counts as gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to one city.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     /// Such as `http://127.0.0.1:8080`.
     pub base: String,
@@ -27,7 +27,7 @@ pub struct Client {
 
 /// An answer with its body read.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// HTTP status.
     pub status: StatusCode,
     /// The body, or null.
@@ -42,7 +42,7 @@ pub struct Answer {
 
 impl Answer {
     /// The body of a successful answer.
-    pub fn ok(self, doing: &str) -> Result<Value> {
+    pub(crate) fn ok(self, doing: &str) -> Result<Value> {
         if self.status.is_success() {
             return Ok(self.body);
         }
@@ -52,7 +52,7 @@ impl Answer {
 
 impl Client {
     /// A client without a token.
-    pub fn new(base: impl Into<String>) -> Result<Self> {
+    pub(crate) fn new(base: impl Into<String>) -> Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(15))
             // Shorter than the server's keep-alive, so that a pooled connection is not one that just closed.
@@ -65,27 +65,33 @@ impl Client {
 
     /// The same client for the holder of `token`.
     #[must_use]
-    pub fn with_token(&self, token: impl Into<String>) -> Self {
+    pub(crate) fn with_token(&self, token: impl Into<String>) -> Self {
         Self { token: Some(token.into()), ..self.clone() }
     }
 
     /// The plain HTTP client, for protocols of their own.
-    pub fn http(&self) -> &reqwest::Client {
+    pub(crate) fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
     /// Reads.
-    pub async fn get(&self, path: &str) -> Result<Answer> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer> {
         self.send(Method::GET, path, None, None).await
     }
 
     /// Changes something under a fresh key.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
         self.send(Method::POST, path, Some(body), Some(&kernel::ids::fresh())).await
     }
 
     /// Sends one request once.
-    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>, key: Option<&Uuid>) -> Result<Answer> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        key: Option<&Uuid>,
+    ) -> Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -106,7 +112,7 @@ impl Client {
     }
 
     /// Sends a request until it is answered for good: the same key each time, so that trying again is safe.
-    pub async fn insist(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+    pub(crate) async fn insist(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
         let key = kernel::ids::fresh();
         let began = std::time::Instant::now();
         let mut pause = Duration::from_millis(50);

@@ -11,7 +11,7 @@ const CLIENT_ID: &str = "foodexpress-cli";
 const REDIRECT: &str = "http://127.0.0.1/callback";
 
 /// An access token for this account.
-pub async fn sign_in(client: &Client, email: &str, password: &str) -> Result<String> {
+pub(crate) async fn sign_in(client: &Client, email: &str, password: &str) -> Result<String> {
     let verifier = URL_SAFE_NO_PAD.encode(kernel::ids::secret_bytes::<32>());
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
     let challenge = URL_SAFE_NO_PAD.encode(digest);
@@ -51,7 +51,9 @@ async fn authorize(client: &Client, email: &str, password: &str, challenge: &str
     let answer = client.http().post(format!("{}/login", client.base)).form(&form).send().await?;
     let location = answer.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let query = location.split_once('?').map_or("", |(_, query)| query);
-    let field = |name: &str| query.split('&').filter_map(|p| p.split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| v.to_owned());
+    let field = |name: &str| {
+        query.split('&').filter_map(|p| p.split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| v.to_owned())
+    };
     if field("state").as_deref() != Some(state) {
         bail!("sign-in as {email} was refused: {}", answer.status());
     }

@@ -14,7 +14,7 @@ use crate::output::Output;
 
 /// What to audit.
 #[derive(Debug, Subcommand)]
-pub enum Audits {
+pub(super) enum Audits {
     /// Compare orders, the payments ledger and the card network's books.
     #[command(after_help = "Example: foodexpress audit money --data city")]
     Money,

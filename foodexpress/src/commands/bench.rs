@@ -14,7 +14,9 @@ use crate::output::{Output, table};
 
 /// Measure what the city takes and costs on this machine, and hold it against the budgets.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: foodexpress bench --quick --only gateway\nRun it from a release build; its cities live in a folder inside --data, which is the disk that counts, and are removed.")]
+#[command(
+    after_help = "Example: foodexpress bench --quick --only gateway\nRun it from a release build; its cities live in a folder inside --data, which is the disk that counts, and are removed."
+)]
 pub(crate) struct Bench {
     /// Shorter rounds and fewer of them.
     #[arg(long)]
@@ -39,7 +41,8 @@ impl Bench {
             out.say("this is not a release build: the figures say little");
         }
         let scenarios = if self.only.is_empty() { Scenario::value_variants().to_vec() } else { self.only };
-        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(data.path()).context("no folder for the cities")?;
+        let folder =
+            tempfile::Builder::new().prefix("bench-").tempdir_in(data.path()).context("no folder for the cities")?;
         let bars = Bars::new(scenarios.len(), out);
         let site = Site { folder: folder.path(), size, watch: &bars };
         let rows = tokio::select! {
@@ -48,9 +51,16 @@ impl Bench {
             () = told_to_stop(false) => bail!("told to stop before the end"),
         };
         bars.end();
-        out.say(table(&["figure", "value", "lowest to highest", "must", "goal", ""], &rows.iter().map(|r| cells(r, out)).collect::<Vec<_>>()));
+        out.say(table(
+            &["figure", "value", "lowest to highest", "must", "goal", ""],
+            &rows.iter().map(|r| cells(r, out)).collect::<Vec<_>>(),
+        ));
         for row in &rows {
-            out.say(format!("{}: {}", row.name, row.against.iter().map(|a| format!("against {a}; ")).collect::<String>() + &row.note));
+            out.say(format!(
+                "{}: {}",
+                row.name,
+                row.against.iter().map(|a| format!("against {a}; ")).collect::<String>() + &row.note
+            ));
         }
         out.result(&json!({ "rows": rows }));
         Ok(if rows.iter().any(|row| row.broken) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -69,7 +79,14 @@ fn cells(row: &Row, out: Output) -> Vec<String> {
         (Some(min), Some(max)) if row.rounds > 1 => format!("{min} to {max}"),
         _ => String::new(),
     };
-    vec![row.name.to_owned(), format!("{} {}", figure(row.value), row.unit), range, figure(row.must), figure(row.goal), verdict]
+    vec![
+        row.name.to_owned(),
+        format!("{} {}", figure(row.value), row.unit),
+        range,
+        figure(row.must),
+        figure(row.goal),
+        verdict,
+    ]
 }
 
 /// Progress on a terminal; the rows as they come for programs.
@@ -82,7 +99,8 @@ struct Bars {
 impl Bars {
     fn new(scenarios: usize, out: Output) -> Self {
         let all = MultiProgress::new();
-        let style = ProgressStyle::with_template("scenarios {bar:40} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("scenarios {bar:40} {pos}/{len}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let stage = all.add(ProgressBar::new_spinner());
         stage.enable_steady_tick(std::time::Duration::from_millis(120));
         Self { scenarios: all.add(ProgressBar::new(scenarios as u64).with_style(style)), stage, out }

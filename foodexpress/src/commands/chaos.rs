@@ -13,8 +13,10 @@ use crate::output::Output;
 
 /// Kill every member of a city again and again while customers order, then compare the books.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: foodexpress chaos --orders 2000 --kills 100 --seed 1 --data /tmp/broken\nThe data folder must be new: the harness starts a city of its own.")]
-pub struct Chaos {
+#[command(
+    after_help = "Example: foodexpress chaos --orders 2000 --kills 100 --seed 1 --data /tmp/broken\nThe data folder must be new: the harness starts a city of its own."
+)]
+pub(super) struct Chaos {
     /// Orders to place.
     #[arg(long, default_value_t = 200)]
     orders: usize,
@@ -53,13 +55,18 @@ impl Chaos {
         }
         let plan = Plan { data, ports: Ports::Auto, settings, seed: self.seed };
         let violence = Violence {
-            orders: self.orders, kills: self.kills, declines: self.declines, timeouts: self.timeouts,
-            duplicates: self.duplicates, seed: self.seed,
+            orders: self.orders,
+            kills: self.kills,
+            declines: self.declines,
+            timeouts: self.timeouts,
+            duplicates: self.duplicates,
+            seed: self.seed,
         };
         let outcome = chaos::run(&plan, violence, &Bars::new(&violence)).await?;
         let clean = outcome.audit.is_clean();
         outcome.audit.findings.iter().take(20).for_each(|f| out.say(format!("{} {f}", out.mark(false, "✗"))));
-        let word = out.mark(clean, if clean { "nothing lost, nothing doubled, nothing open" } else { "the books do not agree" });
+        let word = out
+            .mark(clean, if clean { "nothing lost, nothing doubled, nothing open" } else { "the books do not agree" });
         out.say(format!("{word}: {} kills, {} orders acknowledged", outcome.kills, outcome.orders_acknowledged));
         out.result(&json!(outcome));
         Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -77,7 +84,8 @@ impl Bars {
     fn new(violence: &Violence) -> Self {
         let all = MultiProgress::new();
         let bar = |name: &'static str, length: usize| {
-            let style = ProgressStyle::with_template("{prefix:>8} {bar:40} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template("{prefix:>8} {bar:40} {pos}/{len}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             all.add(ProgressBar::new(length as u64).with_style(style).with_prefix(name))
         };
         Self {

@@ -38,7 +38,10 @@ impl std::fmt::Debug for Named {
 fn rule(name: &str) -> Result<Named, String> {
     let all = check::all();
     let names = all.iter().map(|r| r.name).collect::<Vec<_>>().join(", ");
-    all.into_iter().find(|r| r.name.eq_ignore_ascii_case(name)).map(Named).ok_or_else(|| format!("the rules are {names}"))
+    all.into_iter()
+        .find(|r| r.name.eq_ignore_ascii_case(name))
+        .map(Named)
+        .ok_or_else(|| format!("the rules are {names}"))
 }
 
 impl Check {

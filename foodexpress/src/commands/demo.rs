@@ -10,12 +10,14 @@ use super::CityArgs;
 use crate::city::{City, CityMap, DataFolder};
 use crate::client::Client;
 use crate::output::Output;
-use crate::walk::{TestCard, as_account, choose_meal, order_body, tokenise, until, until_found};
+use crate::walk::{as_account, choose_meal, order_body, tokenise, until, until_found};
 
 /// One order from sign-in to delivery.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: foodexpress demo order --data city\nStarts a city for itself if none runs in the data folder.")]
-pub struct Order {
+#[command(
+    after_help = "Example: foodexpress demo order --data city\nStarts a city for itself if none runs in the data folder."
+)]
+pub(super) struct Order {
     #[command(flatten)]
     city: CityArgs,
 }
@@ -86,13 +88,20 @@ async fn walk(map: &CityMap, out: Output) -> Result<Value> {
     steps.done("signed in", "customer0@demo.example, by authorization code with PKCE");
     let meal = choose_meal(&guest, 0, Some(false)).await?;
     steps.done("chose", &format!("{} from {}", meal.items.join(" and "), meal.restaurant));
-    let card = tokenise(&customer, &map.card_network()?, TestCard::Good).await?;
-    steps.done("card", &format!("{} ****{}: only the provider saw the number", card["brand"], card["last4"]).replace('"', ""));
+    let card = tokenise(&customer, &map.card_network()?).await?;
+    steps.done(
+        "card",
+        &format!("{} ****{}: only the provider saw the number", card["brand"], card["last4"]).replace('"', ""),
+    );
     let answer = customer.post("/api/v1/orders", &order_body(&meal, &card)).await?;
     let trace_id = answer.trace_id.clone().unwrap_or_default();
     let order = answer.ok("placing the order")?;
     let id = order["id"].as_str().or(order["order_id"].as_str()).context("an order has an id")?.to_owned();
-    steps.done("ordered", &format!("{} for {} {}, trace {trace_id}", order["code"], order["total_minor"], order["currency"]).replace('"', ""));
+    steps.done(
+        "ordered",
+        &format!("{} for {} {}, trace {trace_id}", order["code"], order["total_minor"], order["currency"])
+            .replace('"', ""),
+    );
     until(&customer, &id, &["AWAITING_ACCEPTANCE"]).await?;
     steps.done("authorised", "the bank holds the money, the stock is set aside");
     cook(&guest, &customer, &meal.org_id, &id, &mut steps).await?;
@@ -124,7 +133,13 @@ pub(super) async fn cook(guest: &Client, customer: &Client, org: &str, id: &str,
 }
 
 /// A courier brings it.
-pub(super) async fn deliver(guest: &Client, customer: &Client, place: &Value, id: &str, steps: &mut Steps) -> Result<()> {
+pub(super) async fn deliver(
+    guest: &Client,
+    customer: &Client,
+    place: &Value,
+    id: &str,
+    steps: &mut Steps,
+) -> Result<()> {
     let courier = as_account(guest, "courier0@demo.example").await?;
     let shift = json!({"on": true, "place": place});
     let put = reqwest::Method::PUT;
@@ -148,9 +163,13 @@ pub(super) async fn deliver(guest: &Client, customer: &Client, place: &Value, id
 /// What the customer was told, once the last message is there.
 async fn told(customer: &Client, id: &str) -> Result<Vec<String>> {
     until_found("the last message", async || {
-        let list = customer.get(&format!("/api/v1/notifications?order_id={id}&page_size=100")).await?.ok("reading messages")?;
+        let list = customer
+            .get(&format!("/api/v1/notifications?order_id={id}&page_size=100"))
+            .await?
+            .ok("reading messages")?;
         let messages = list["items"].as_array().cloned().unwrap_or_default();
-        let titles: Vec<String> = messages.iter().rev().filter_map(|m| m["title"].as_str().map(str::to_owned)).collect();
+        let titles: Vec<String> =
+            messages.iter().rev().filter_map(|m| m["title"].as_str().map(str::to_owned)).collect();
         // One for each of the seven statuses on the way, and one for the courier.
         Ok((titles.len() >= 8).then_some(titles))
     })

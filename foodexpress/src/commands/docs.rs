@@ -14,7 +14,7 @@ use crate::services;
 /// Make the generated documents anew, or check that they are.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: foodexpress docs --check")]
-pub struct Docs {
+pub(super) struct Docs {
     /// The folder they go into.
     #[arg(long, default_value = "docs/generated")]
     folder: PathBuf,

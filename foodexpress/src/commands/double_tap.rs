@@ -13,12 +13,12 @@ use super::demo::{Stage, Steps, cook, deliver};
 use crate::city::{CityMap, DataFolder};
 use crate::client::{Answer, Client, Insider};
 use crate::output::Output;
-use crate::walk::{TestCard, as_account, choose_meal, order_body, tokenise, until};
+use crate::walk::{as_account, choose_meal, order_body, tokenise, until};
 
 /// Many parallel posts under one key.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: foodexpress demo double-tap -n 50")]
-pub struct DoubleTap {
+pub(super) struct DoubleTap {
     /// How many posts.
     #[arg(short, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     number: u32,
@@ -44,7 +44,7 @@ async fn tap(map: &CityMap, insider: &Insider, number: u32, out: Output) -> Resu
     let guest = Client::new(map.gateway()?)?;
     let customer = as_account(&guest, "customer1@demo.example").await?;
     let meal = choose_meal(&guest, 0, Some(false)).await?;
-    let card = tokenise(&customer, &map.card_network()?, TestCard::Good).await?;
+    let card = tokenise(&customer, &map.card_network()?).await?;
     let body = order_body(&meal, &card);
     let key = kernel::ids::fresh();
     let posts = (0..number).map(|_| answered(&customer, &body, &key));

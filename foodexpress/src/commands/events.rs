@@ -14,7 +14,7 @@ use crate::services;
 
 /// What to do with the bus.
 #[derive(Debug, Subcommand)]
-pub enum Events {
+pub(super) enum Events {
     /// Follow what a service publishes, or all of them, until Ctrl-C.
     #[command(after_help = "Example: foodexpress events tail --of orders --from 0")]
     Tail {
@@ -49,7 +49,9 @@ pub enum Events {
         reason: String,
     },
     /// Let a service read a publisher's outbox again.
-    #[command(after_help = "Example: foodexpress events replay notifications --of orders --from 1\nWhat took effect takes no second one, unless --again says so.")]
+    #[command(
+        after_help = "Example: foodexpress events replay notifications --of orders --from 1\nWhat took effect takes no second one, unless --again says so."
+    )]
     Replay {
         /// The service that reads again.
         service: String,
@@ -79,28 +81,24 @@ pub(super) async fn run(what: Events, data: &DataFolder, out: Output) -> Result<
     match what {
         Events::Tail { of, from } => {
             let follower = Follower::new("tools", map.directory(), insider.signer(), Clock::system());
-            tail(&follower, of, from, out).await
+            tail(&follower, of, from, out).await?;
         }
-        Events::Lag => every_service(&insider, "/internal/bus", out, show_lag).await,
-        Events::Parked => every_service(&insider, "/internal/parked", out, show_parked).await,
+        Events::Lag => every_service(&insider, "/internal/bus", out, show_lag).await?,
+        Events::Parked => every_service(&insider, "/internal/parked", out, show_parked).await?,
         Events::Redrive { service, aggregate } => {
-            done(out, &insider.command(&service, "/internal/redrive", &json!({"aggregate": aggregate})).await?)
+            out.result(&insider.command(&service, "/internal/redrive", &json!({"aggregate": aggregate})).await?)
         }
-        Events::Drop { service, event, reason } => {
-            done(out, &insider.command(&service, "/internal/drop-parked", &json!({"event_id": event, "reason": reason})).await?)
-        }
+        Events::Drop { service, event, reason } => out.result(
+            &insider.command(&service, "/internal/drop-parked", &json!({"event_id": event, "reason": reason})).await?,
+        ),
         Events::Replay { service, of, from, again } => {
             let body = json!({"publisher": of, "position": from, "again": again});
-            done(out, &insider.command(&service, "/internal/replay", &body).await?)
+            out.result(&insider.command(&service, "/internal/replay", &body).await?);
         }
         Events::Adopt { service, of } => {
-            done(out, &insider.command(&service, "/internal/adopt", &json!({"publisher": of})).await?)
+            out.result(&insider.command(&service, "/internal/adopt", &json!({"publisher": of})).await?)
         }
     }
-}
-
-fn done(out: Output, answer: &Value) -> Result<()> {
-    out.result(answer);
     Ok(())
 }
 
@@ -113,7 +111,8 @@ async fn tail(follower: &Follower, of: Option<String>, from: i64, out: Output) -
     anyhow::ensure!(!publishers.is_empty(), "no such publisher; see docs/generated/events.md");
     let follow = publishers.iter().map(|publisher| {
         Box::pin(follower.tail(publisher, from, move |event| {
-            let text = format!("{} {:>6} {:<24} {} v{}", event.time, event.position, event.kind, event.subject, event.version);
+            let text =
+                format!("{} {:>6} {:<24} {} v{}", event.time, event.position, event.kind, event.subject, event.version);
             out.row(text, event);
         }))
     });
@@ -137,14 +136,20 @@ async fn every_service(insider: &Insider, path: &str, out: Output, show: fn(Outp
 
 fn show_lag(out: Output, told: &Value) {
     for (publisher, state) in told["publishers"].as_object().into_iter().flatten() {
-        let line = format!("{:<14} ← {publisher:<14} {} at {} of {}, {} behind", told["service"], state["flow"], state["position"], state["head"], state["lag"]);
+        let line = format!(
+            "{:<14} ← {publisher:<14} {} at {} of {}, {} behind",
+            told["service"], state["flow"], state["position"], state["head"], state["lag"]
+        );
         out.say(line.replace('"', ""));
     }
 }
 
 fn show_parked(out: Output, told: &Value) {
     for event in told["parked"].as_array().into_iter().flatten() {
-        let line = format!("{:<14} {} {} v{} of {}: {}", told["service"], event["event_id"], event["type"], event["version"], event["publisher"], event["reason"]);
+        let line = format!(
+            "{:<14} {} {} v{} of {}: {}",
+            told["service"], event["event_id"], event["type"], event["version"], event["publisher"], event["reason"]
+        );
         out.say(line.replace('"', ""));
     }
 }

@@ -27,7 +27,10 @@ pub(super) async fn run(data: &DataFolder, out: Output) -> Result<()> {
             memory.unwrap_or(0),
             out.mark(state == "ready", state),
         );
-        out.row(text, &json!({"name": name, "address": member.address, "pid": member.pid, "memory_kib": memory, "state": state}));
+        out.row(
+            text,
+            &json!({"name": name, "address": member.address, "pid": member.pid, "memory_kib": memory, "state": state}),
+        );
     }
     Ok(())
 }

@@ -15,7 +15,8 @@ pub(super) async fn run(data: &DataFolder, out: Output) -> Result<()> {
     for service in services::all() {
         let name = service.manifest().name;
         let options = Options::new(data.engine(name), Clock::system());
-        let store = Store::open(options, service.migrations()).await.with_context(|| format!("the database of {name}"))?;
+        let store =
+            Store::open(options, service.migrations()).await.with_context(|| format!("the database of {name}"))?;
         store.close().await;
         out.say(format!("{name}: {} steps of its own", service.migrations().len()));
         migrated.push(name);

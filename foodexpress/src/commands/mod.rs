@@ -28,8 +28,12 @@ use crate::output::Output;
 
 /// FoodExpress: an open food-ordering and delivery platform.
 #[derive(Debug, Parser)]
-#[command(name = "foodexpress", version, after_help = "Example: foodexpress up --data city   then: foodexpress demo order --data city")]
-pub struct Cli {
+#[command(
+    name = "foodexpress",
+    version,
+    after_help = "Example: foodexpress up --data city   then: foodexpress demo order --data city"
+)]
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
     /// The city's data folder.
@@ -42,7 +46,7 @@ pub struct Cli {
 
 /// What starts a city may also change about it.
 #[derive(Clone, Debug, Args)]
-pub struct CityArgs {
+pub(crate) struct CityArgs {
     /// `auto` for free ports, or the gateway's port from which the others follow.
     #[arg(long, default_value = "8080")]
     ports: Ports,
@@ -56,7 +60,7 @@ pub struct CityArgs {
 
 impl CityArgs {
     /// The plan for a city in this folder. A new one gets the demo city's restaurants and accounts unless told otherwise.
-    pub fn plan(&self, data: DataFolder, more: &[(&str, String)]) -> Plan {
+    pub(crate) fn plan(&self, data: DataFolder, more: &[(&str, String)]) -> Plan {
         let mut settings = self.settings.clone();
         let mut unless_said = |name: &str, value: String| {
             if !settings.iter().any(|(known, _)| known == name) {
@@ -123,7 +127,7 @@ enum Demo {
 
 impl Cli {
     /// Runs the command.
-    pub async fn run(self) -> Result<ExitCode> {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
         let out = Output { json: self.json };
         match self.command {
             Command::CardNetwork(network) => return network.run().await.map(|()| ExitCode::SUCCESS),
@@ -152,7 +156,7 @@ impl Cli {
 }
 
 /// Says what went wrong, with its causes, on standard error.
-pub fn complain(error: &anyhow::Error) {
+pub(crate) fn complain(error: &anyhow::Error) {
     let mut text = format!("error: {error}");
     for cause in error.chain().skip(1) {
         text.push_str(&format!("\n  because: {cause}"));

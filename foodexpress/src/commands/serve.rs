@@ -11,7 +11,7 @@ use crate::services;
 /// Run one service of a running city in this process.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: foodexpress serve orders --data city")]
-pub struct Serve {
+pub(super) struct Serve {
     /// The service, or `gateway`.
     name: String,
     /// A setting above file and environment; may be given several times.
@@ -31,7 +31,7 @@ impl Serve {
 
 /// Run the payment provider that stands in for a real one.
 #[derive(Args)]
-pub struct CardNetwork {
+pub(super) struct CardNetwork {
     #[command(flatten)]
     args: card_network::cli::Args,
 }
@@ -67,6 +67,7 @@ pub(super) fn log_events_to_stderr(member: &str) -> Result<()> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "the level of the log is wanted before there are settings")]
 fn log_from(member: &str, usual_level: impl FnOnce() -> String) -> Result<()> {
     let mut options = Options::new(member);
     options.level = std::env::var("FOODEXPRESS_LOG").unwrap_or_else(|_| usual_level());

@@ -14,7 +14,7 @@ use crate::output::{Output, table};
 /// Start the city and keep it running until Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: foodexpress up --processes --ports auto")]
-pub struct Up {
+pub(super) struct Up {
     /// One process per service, watched and started again when it dies.
     #[arg(long)]
     processes: bool,

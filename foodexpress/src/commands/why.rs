@@ -12,7 +12,7 @@ use crate::services;
 /// The saga of one order.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: foodexpress why 0190a1b2-… --data city")]
-pub struct Why {
+pub(super) struct Why {
     /// The order's id.
     order: uuid::Uuid,
 }
@@ -30,7 +30,11 @@ impl Why {
             waits.extend(of_service(&told["timers"]).into_iter().map(|t| (manifest.name, t)));
         }
         events.sort_by_key(|(_, e)| e["time"].as_str().unwrap_or("").to_owned());
-        anyhow::ensure!(!events.is_empty(), "no service has published anything about {}; is it an order of this city?", self.order);
+        anyhow::ensure!(
+            !events.is_empty(),
+            "no service has published anything about {}; is it an order of this city?",
+            self.order
+        );
         for (service, event) in &events {
             show(out, service, event);
         }
@@ -41,8 +45,13 @@ impl Why {
         }
         let history = insider.read("orders", &format!("/api/v1/orders/{}/history", self.order)).await?;
         let trace = events.iter().find(|(_, e)| e["type"] == "order.created").and_then(|(_, e)| trace_of(e));
-        out.say(format!("stands at {}, waits for {}, until {}; ending it now would undo {}",
-            history["status"], history["waits_for"], history["deadline_at"], history["would_undo"]).replace('"', ""));
+        out.say(
+            format!(
+                "stands at {}, waits for {}, until {}; ending it now would undo {}",
+                history["status"], history["waits_for"], history["deadline_at"], history["would_undo"]
+            )
+            .replace('"', ""),
+        );
         out.result(&json!({
             "order_id": self.order, "status": history["status"], "trace_id": trace.context("the order was created by an event")?,
             "waits_for": history["waits_for"], "until": history["deadline_at"], "would_undo": history["would_undo"], "events": events.len(),
@@ -62,6 +71,9 @@ fn show(out: Output, service: &str, event: &Value) {
     let trace = trace_of(event).unwrap_or_default();
     let kind = event["type"].as_str().unwrap_or("");
     let text = format!("{time}  {kind:<22} by {service:<14}{status}{reason}  trace {}", trace.get(..8).unwrap_or(""));
-    out.row(text, &json!({"time": event["time"], "type": kind, "by": service, "subject": event["subject"],
-        "version": event["version"], "trace_id": trace, "status": event["data"]["status"]}));
+    out.row(
+        text,
+        &json!({"time": event["time"], "type": kind, "by": service, "subject": event["subject"],
+        "version": event["version"], "trace_id": trace, "status": event["data"]["status"]}),
+    );
 }

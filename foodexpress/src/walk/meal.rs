@@ -7,7 +7,7 @@ use crate::client::Client;
 
 /// What somebody wants to eat.
 #[derive(Clone, Debug)]
-pub struct Meal {
+pub(crate) struct Meal {
     /// From where.
     pub restaurant_id: String,
     /// The restaurant's name.
@@ -24,26 +24,13 @@ pub struct Meal {
     pub items: Vec<String>,
 }
 
-/// A card of the provider's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TestCard {
-    /// Always pays.
-    Good,
-    /// Always declined.
-    Declined,
-}
+/// The card of the provider's list that always pays.
+const GOOD_CARD: &str = "4242424242424242";
 
-impl TestCard {
-    fn number(self) -> &'static str {
-        match self {
-            Self::Good => "4242424242424242",
-            Self::Declined => "4000000000000002",
-        }
-    }
-}
-
-/// Four portions of the first item and two of the second, enough for any minimum, that can be ordered at the `nth` restaurant that fits.
-pub async fn choose_meal(client: &Client, nth: usize, auto_accept: Option<bool>) -> Result<Meal> {
+/// Something to eat at the `nth` restaurant that fits: the first two items that are not sold out.
+///
+/// Four portions of one and two of the other are enough for any restaurant's minimum.
+pub(crate) async fn choose_meal(client: &Client, nth: usize, auto_accept: Option<bool>) -> Result<Meal> {
     let list = client.get("/api/v1/restaurants?page_size=100").await?.ok("listing restaurants")?;
     let all = list["items"].as_array().context("the list has items")?;
     let fits = |r: &&Value| auto_accept.is_none_or(|wanted| r["auto_accept"] == wanted);
@@ -54,9 +41,7 @@ pub async fn choose_meal(client: &Client, nth: usize, auto_accept: Option<bool>)
     let menu = client.get(&format!("/api/v1/restaurants/{id}/menu")).await?.ok("reading the menu")?;
     let items = menu["items"].as_array().context("a menu has items")?;
     let open = items.iter().filter(|i| i["sold_out"] != true).take(2).collect::<Vec<_>>();
-    let line = |(place, item): (usize, &&Value)| {
-        json!({"item_id": item["item_id"], "quantity": if place == 0 { 4 } else { 2 }, "choices": least_choices(item)})
-    };
+    let line = |(place, item): (usize, &&Value)| json!({"item_id": item["item_id"], "quantity": if place == 0 { 4 } else { 2 }, "choices": least_choices(item)});
     Ok(Meal {
         org_id: text(chosen, "org_id")?,
         restaurant: text(chosen, "name")?,
@@ -84,8 +69,8 @@ fn text(value: &Value, name: &str) -> Result<String> {
 }
 
 /// The card as we may know it, from the provider's form; the number goes nowhere else.
-pub async fn tokenise(client: &Client, card_network: &str, card: TestCard) -> Result<Value> {
-    let form = json!({"number": card.number(), "exp_month": 12, "exp_year": 2030, "cvc": "123"});
+pub(crate) async fn tokenise(client: &Client, card_network: &str) -> Result<Value> {
+    let form = json!({"number": GOOD_CARD, "exp_month": 12, "exp_year": 2030, "cvc": "123"});
     let answer = client.http().post(format!("{card_network}/v1/tokens")).json(&form).send().await?;
     let token: Value = answer.error_for_status().context("the card form was refused")?.json().await?;
     Ok(json!({"token": token["token"], "brand": token["brand"], "last4": token["last4"]}))

@@ -8,21 +8,21 @@ use anyhow::{Context as _, Result, bail};
 use contracts::demo;
 use serde_json::{Value, json};
 
-pub use meal::{Meal, TestCard, choose_meal, tokenise};
+pub(crate) use meal::{Meal, choose_meal, tokenise};
 
 use crate::client::{Client, sign_in};
 
 /// How long a step may take to show before the walk gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A demo account's client.
-pub async fn as_account(client: &Client, email: &str) -> Result<Client> {
+pub(crate) async fn as_account(client: &Client, email: &str) -> Result<Client> {
     let token = sign_in(client, email, demo::PASSWORD).await.with_context(|| format!("signing in {email}"))?;
     Ok(client.with_token(token))
 }
 
 /// Waits until the order reaches one of these statuses; an end that is none of them is an error.
-pub async fn until(client: &Client, order: &str, wanted: &[&str]) -> Result<Value> {
+pub(crate) async fn until(client: &Client, order: &str, wanted: &[&str]) -> Result<Value> {
     const ENDS: &[&str] = &["DELIVERED", "FAILED", "REJECTED", "EXPIRED", "CANCELLED"];
     let began = Instant::now();
     let mut pause = Duration::from_millis(2);
@@ -44,7 +44,7 @@ pub async fn until(client: &Client, order: &str, wanted: &[&str]) -> Result<Valu
 }
 
 /// Repeats a question until the answer fits.
-pub async fn until_found<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) async fn until_found<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {
@@ -60,7 +60,7 @@ pub async fn until_found<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Opt
 }
 
 /// The body that places an order for this meal.
-pub fn order_body(meal: &Meal, card: &Value) -> Value {
+pub(crate) fn order_body(meal: &Meal, card: &Value) -> Value {
     json!({
         "restaurant_id": meal.restaurant_id,
         "lines": meal.lines,

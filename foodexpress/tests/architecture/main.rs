@@ -48,7 +48,9 @@ fn every_rule_fails_at_the_violation_that_was_planted_for_it() {
     assert!(names.len() >= 24, "{names:?}");
     let missed: Vec<String> = std::thread::scope(|threads| {
         let shares = names.chunks(names.len().div_ceil(4));
-        let running: Vec<_> = shares.map(|share| threads.spawn(|| share.iter().filter_map(|name| miss(name)).collect::<Vec<_>>())).collect();
+        let running: Vec<_> = shares
+            .map(|share| threads.spawn(|| share.iter().filter_map(|name| miss(name)).collect::<Vec<_>>()))
+            .collect();
         running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert!(missed.is_empty(), "{missed:#?}");
@@ -58,7 +60,8 @@ fn every_rule_fails_at_the_violation_that_was_planted_for_it() {
 fn miss(rule: &str) -> Option<String> {
     let checked = check(&tree(), &["--json", "--demo-violation", rule]);
     let planted = &checked.said["planted"];
-    let there = |found: &Value| found["file"] == planted["file"] && found["line"] == planted["line"] && found["what"] != "";
+    let there =
+        |found: &Value| found["file"] == planted["file"] && found["line"] == planted["line"] && found["what"] != "";
     let named = planted["line"].as_u64().is_some() && findings(&checked, rule).iter().any(there);
     (checked.content || !named).then(|| format!("{rule}: {} {}", checked.said, checked.complaint))
 }
@@ -113,5 +116,8 @@ fn blessing_writes_what_is_missing_and_never_what_is_there() {
     let checked = check(folder.path(), &["--json", "--bless"]);
     assert_eq!(std::fs::read_to_string(&schema).unwrap(), other);
     let found = findings(&checked, "F9");
-    assert!(found.iter().any(|f| f["what"].as_str().unwrap().contains("total_cents: field removed or renamed")), "{found:?}");
+    assert!(
+        found.iter().any(|f| f["what"].as_str().unwrap().contains("total_cents: field removed or renamed")),
+        "{found:?}"
+    );
 }

@@ -154,8 +154,5 @@ fn settings_of_services_that_do_not_exist_are_refused() {
 fn the_description_carries_comments_and_defaults() {
     let (schema, defaults) = describe::<Orders>();
     let about = schema.pointer("/properties/accept_within_s/description").unwrap();
-    assert_eq!(
-        (about, &defaults["accept_within_s"]),
-        (&Value::from("How long a shop may think."), &Value::from(300))
-    );
+    assert_eq!((about, &defaults["accept_within_s"]), (&Value::from("How long a shop may think."), &Value::from(300)));
 }

@@ -54,6 +54,7 @@ fn message(event: &EventDef, schema: &schemars::Schema) -> Value {
 fn operation(action: &str, topic: &str, events: &[EventDef]) -> Value {
     // JSON pointers write a slash in a name as ~1; topic names have dots only, which stay.
     let of_topic = events.iter().filter(|e| e.topic == topic);
-    let refs: Vec<Value> = of_topic.map(|e| json!({"$ref": format!("#/channels/{topic}/messages/{}", e.name)})).collect();
+    let refs: Vec<Value> =
+        of_topic.map(|e| json!({"$ref": format!("#/channels/{topic}/messages/{}", e.name)})).collect();
     json!({"action": action, "channel": {"$ref": format!("#/channels/{topic}")}, "messages": refs})
 }

@@ -80,7 +80,8 @@ fn named(schema: Option<&schemars::Schema>, place: &str) -> Vec<Value> {
     let parameter = |(name, schema): (&String, &Value)| {
         let mut schema = schema.clone();
         let description = schema.as_object_mut().and_then(|s| s.remove("description"));
-        let mut parameter = json!({"name": name, "in": place, "required": place == "path" || required(name), "schema": schema});
+        let mut parameter =
+            json!({"name": name, "in": place, "required": place == "path" || required(name), "schema": schema});
         if let Some(description) = description {
             parameter["description"] = description;
         }

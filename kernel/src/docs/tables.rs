@@ -22,12 +22,26 @@ fn joined<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 pub(super) fn catalogue(city: &City<'_>) -> String {
     let mut out = page("Services");
-    line(&mut out, format_args!("| service | port | purpose | owns (tables) | publishes | hears | jobs |\n|---|---|---|---|---|---|---|"));
+    line(
+        &mut out,
+        format_args!(
+            "| service | port | purpose | owns (tables) | publishes | hears | jobs |\n|---|---|---|---|---|---|---|"
+        ),
+    );
     for m in city.manifests {
         let tables = tables_of(m);
         let jobs = joined(m.jobs.iter().map(|j| j.name));
         let (says, hears) = (joined(m.publishes.iter().map(|e| e.name)), joined(m.hears.iter().map(|e| e.name)));
-        line(&mut out, format_args!("| {} | {} | {} | {} | {says} | {hears} | {jobs} |", m.name, m.port, m.purpose, joined(tables.iter().map(String::as_str))));
+        line(
+            &mut out,
+            format_args!(
+                "| {} | {} | {} | {} | {says} | {hears} | {jobs} |",
+                m.name,
+                m.port,
+                m.purpose,
+                joined(tables.iter().map(String::as_str))
+            ),
+        );
     }
     line(&mut out, format_args!("\n## Synchronous calls\n"));
     let calls: Vec<_> = city.manifests.iter().flat_map(|m| m.calls.iter().map(move |c| (m.name, c))).collect();
@@ -43,16 +57,33 @@ pub(super) fn catalogue(city: &City<'_>) -> String {
 /// The tables that a service's schema steps make.
 fn tables_of(manifest: &Manifest) -> Vec<String> {
     let words = manifest.migrations.iter().flat_map(|(_, sql)| sql.split("CREATE TABLE ").skip(1));
-    words.filter_map(|rest| rest.split_ascii_whitespace().next()).map(|name| name.trim_end_matches('(').to_owned()).collect()
+    words
+        .filter_map(|rest| rest.split_ascii_whitespace().next())
+        .map(|name| name.trim_end_matches('(').to_owned())
+        .collect()
 }
 
 pub(super) fn events(city: &City<'_>) -> String {
     let mut out = page("Events");
-    line(&mut out, format_args!("| event | says | by | stream, key | heard by | also known as |\n|---|---|---|---|---|---|"));
+    line(
+        &mut out,
+        format_args!("| event | says | by | stream, key | heard by | also known as |\n|---|---|---|---|---|---|"),
+    );
     for event in city.manifests.iter().flat_map(|m| &m.publishes) {
         let hearers = city.manifests.iter().filter(|m| m.hears.iter().any(|h| h.name == event.name));
         let (hearers, also) = (joined(hearers.map(|m| m.name)), joined(event.aliases.iter().copied()));
-        line(&mut out, format_args!("| `{}` v{} | {} | {} | {}, {} | {hearers} | {also} |", event.name, event.version, event.summary.trim(), event.publisher, event.topic, event.aggregate));
+        line(
+            &mut out,
+            format_args!(
+                "| `{}` v{} | {} | {} | {}, {} | {hearers} | {also} |",
+                event.name,
+                event.version,
+                event.summary.trim(),
+                event.publisher,
+                event.topic,
+                event.aggregate
+            ),
+        );
     }
     line(&mut out, format_args!("\n## Flow\n\n```mermaid\nflowchart LR"));
     for event in city.manifests.iter().flat_map(|m| &m.publishes) {
@@ -80,7 +111,13 @@ pub(super) fn gateway_routes(city: &City<'_>) -> String {
                 Repeat::Keyed => "Idempotency-Key",
                 Repeat::Protocol(rule) => rule,
             };
-            line(&mut out, format_args!("| {} | `{}` | {} | {who} | {repeats} | {} |", route.method, route.path, m.name, route.summary));
+            line(
+                &mut out,
+                format_args!(
+                    "| {} | `{}` | {} | {who} | {repeats} | {} |",
+                    route.method, route.path, m.name, route.summary
+                ),
+            );
         }
     }
     out
@@ -88,19 +125,40 @@ pub(super) fn gateway_routes(city: &City<'_>) -> String {
 
 pub(super) fn permissions(city: &City<'_>) -> String {
     let mut out = page("Permissions");
-    line(&mut out, format_args!("| permission | {} | routes |\n|---|{}---|", city.roles.join(" | "), "---|".repeat(city.roles.len())));
+    line(
+        &mut out,
+        format_args!(
+            "| permission | {} | routes |\n|---|{}---|",
+            city.roles.join(" | "),
+            "---|".repeat(city.roles.len())
+        ),
+    );
     for permission in city.permissions {
-        let marks: Vec<&str> = city.roles.iter().map(|r| if permission.roles.contains(r) { "yes" } else { "" }).collect();
+        let marks: Vec<&str> =
+            city.roles.iter().map(|r| if permission.roles.contains(r) { "yes" } else { "" }).collect();
         let routes = city.manifests.iter().flat_map(|m| &m.routes).filter(|r| r.access == Access::May(*permission));
         let routes: Vec<String> = routes.map(|r| format!("{} `{}`", r.method, r.path)).collect();
-        line(&mut out, format_args!("| `{}` | {} | {} |", permission.name, marks.join(" | "), joined(routes.iter().map(String::as_str))));
+        line(
+            &mut out,
+            format_args!(
+                "| `{}` | {} | {} |",
+                permission.name,
+                marks.join(" | "),
+                joined(routes.iter().map(String::as_str))
+            ),
+        );
     }
     out
 }
 
 pub(super) fn refusals(city: &City<'_>) -> String {
     let mut out = page("Refusals");
-    line(&mut out, format_args!("Every error is `application/problem+json` with a stable `code`.\n\n| code | status | by | what it means, what to do |\n|---|---|---|---|"));
+    line(
+        &mut out,
+        format_args!(
+            "Every error is `application/problem+json` with a stable `code`.\n\n| code | status | by | what it means, what to do |\n|---|---|---|---|"
+        ),
+    );
     for doc in crate::idempotency::IdempotencyRefusal::DOCS {
         line(&mut out, format_args!("| `{}` | {} | every service | {} |", doc.code, doc.status, doc.detail));
     }
@@ -114,7 +172,12 @@ pub(super) fn refusals(city: &City<'_>) -> String {
 
 pub(super) fn settings(city: &City<'_>) -> String {
     let mut out = page("Settings");
-    line(&mut out, format_args!("Each may stand in the settings file under `[service]`, or in the environment as `FX_SERVICE__NAME`.\n\n| service | setting | default | what it does |\n|---|---|---|---|"));
+    line(
+        &mut out,
+        format_args!(
+            "Each may stand in the settings file under `[service]`, or in the environment as `FX_SERVICE__NAME`.\n\n| service | setting | default | what it does |\n|---|---|---|---|"
+        ),
+    );
     for m in city.manifests {
         let Some((schema, defaults)) = &m.settings else { continue };
         let Some(properties) = schema.as_value()["properties"].as_object() else { continue };

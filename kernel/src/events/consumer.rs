@@ -226,7 +226,9 @@ impl<'a> Session<'a> {
         }
         let count = events.len();
         self.step(events, upto).await?;
-        if let Some(ended) = trouble { Err(ended) } else {
+        if let Some(ended) = trouble {
+            Err(ended)
+        } else {
             self.consumer.health.at(self.publisher, self.reached, head);
             Ok(count)
         }

@@ -31,7 +31,8 @@ impl Follower {
         let (mut epoch, mut after) = (Uuid::nil(), 0);
         let mut waits = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         while !shutdown.is_cancelled() {
-            let watched = self.watch(E::DEF.publisher, vec![E::DEF.name.to_owned()], (&mut epoch, &mut after), &mut each);
+            let watched =
+                self.watch(E::DEF.publisher, vec![E::DEF.name.to_owned()], (&mut epoch, &mut after), &mut each);
             let ended = tokio::select! {
                 ended = watched => ended,
                 () = shutdown.cancelled() => return,
@@ -48,7 +49,12 @@ impl Follower {
     ///
     /// # Errors
     /// Why the connection did not open, or how it ended.
-    pub async fn tail(&self, publisher: &str, after: i64, mut each: impl FnMut(&Envelope) + Send) -> Result<(), String> {
+    pub async fn tail(
+        &self,
+        publisher: &str,
+        after: i64,
+        mut each: impl FnMut(&Envelope) + Send,
+    ) -> Result<(), String> {
         let (mut epoch, mut after) = (Uuid::nil(), after);
         self.watch(publisher, Vec::new(), (&mut epoch, &mut after), &mut each).await.map_err(|e| e.to_string())
     }

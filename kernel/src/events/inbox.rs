@@ -89,8 +89,7 @@ pub(crate) async fn take_epoch(tx: &Tx, publisher: &str, epoch: Uuid) -> Result<
 
 /// Moves the position on. False means that somebody else moved it: the rest of the unit must not happen.
 pub(crate) async fn advance(tx: &Tx, publisher: &str, from: &Place, to: i64) -> Result<bool, StoreError> {
-    let sql =
-        sql!("UPDATE bus_position SET position = $4 WHERE publisher = $1 AND epoch = $2 AND position = $3");
+    let sql = sql!("UPDATE bus_position SET position = $4 WHERE publisher = $1 AND epoch = $2 AND position = $3");
     Ok(tx.run(sql, params![publisher, from.epoch, from.position, to]).await? == 1)
 }
 

@@ -24,10 +24,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub(crate) use admin::{Hands, admin_router};
 pub(crate) use apply::Patience;
 pub(crate) use consumer::Consumer;
 pub use envelope::{Envelope, Received};
-pub(crate) use admin::{Hands, admin_router};
 pub(crate) use feed::{Authorize, Link};
 pub use follow::Follower;
 pub use health::{BusHealth, Flow, PublisherHealth};
@@ -38,10 +38,10 @@ pub use projection::{forget, keep, projected, projected_by_id, projected_in_org}
 pub use purge::{Purged, purge};
 pub use reaction::{Fault, Reaction};
 pub(crate) use rebuild::rebuild;
-pub use replay::{adopt_epoch, replay};
-pub(crate) use replay::tail;
-pub(crate) use source::outbox_service;
 pub(crate) use relay::RELAY;
+pub(crate) use replay::tail;
+pub use replay::{adopt_epoch, replay};
+pub(crate) use source::outbox_service;
 
 /// What is known about an event type without looking at an instance.
 #[derive(Clone, Copy)]

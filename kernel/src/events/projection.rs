@@ -52,15 +52,7 @@ async fn upsert(tx: &Tx, source: &str, envelope: &Envelope, gone: bool) -> Resul
     let sql = sql!(
         "INSERT INTO projection (org_id, source, entity_id, data, version, last_event_id, last_updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (org_id, source, entity_id) DO UPDATE SET data = excluded.data, version = excluded.version, last_event_id = excluded.last_event_id, last_updated_at = excluded.last_updated_at WHERE projection.version < excluded.version"
     );
-    let params = params![
-        envelope.orgid,
-        source,
-        envelope.subject,
-        data,
-        envelope.version,
-        envelope.id,
-        envelope.time
-    ];
+    let params = params![envelope.orgid, source, envelope.subject, data, envelope.version, envelope.id, envelope.time];
     tx.run(sql, params).await.map(drop)
 }
 
@@ -74,12 +66,7 @@ fn open<P: Payload>(kept: Kept) -> Result<Option<(P, i64)>, StoreError> {
 }
 
 /// The copy of one thing of an organisation, and its version. `source` is the aggregate's name.
-pub async fn projected<P: Payload>(
-    db: &Db,
-    source: &str,
-    org: Uuid,
-    id: Uuid,
-) -> Result<Option<(P, i64)>, StoreError> {
+pub async fn projected<P: Payload>(db: &Db, source: &str, org: Uuid, id: Uuid) -> Result<Option<(P, i64)>, StoreError> {
     let sql = sql!(
         Kept,
         "SELECT entity_id, data, version FROM projection WHERE org_id = $1 AND source = $2 AND entity_id = $3"

@@ -40,11 +40,14 @@ impl Answer {
     /// The answer as it goes out. A header that HTTP does not allow is left out and logged.
     pub fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = http::StatusCode::from_u16(self.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            http::StatusCode::from_u16(self.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(&name), HeaderValue::try_from(&value)) {
                 response.headers_mut().append(name, value);
-            } else { tracing::error!(header = name, "an answer carries a header that HTTP does not allow") }
+            } else {
+                tracing::error!(header = name, "an answer carries a header that HTTP does not allow")
+            }
         }
         response
     }

@@ -53,7 +53,9 @@ pub(crate) fn router<S: Send + Sync + 'static>(routes: Routes<S>, front: &Arc<Fr
         let handler: MethodRouter = on(method, serve::<S>).with_state(served);
         router = router.route(path, handler);
     }
-    router.method_not_allowed_fallback(|| async { Problem::new(405, "method_not_allowed", "This address takes other methods; see Allow.") })
+    router.method_not_allowed_fallback(|| async {
+        Problem::new(405, "method_not_allowed", "This address takes other methods; see Allow.")
+    })
 }
 
 fn method_filter(method: &'static str) -> MethodFilter {
@@ -61,7 +63,10 @@ fn method_filter(method: &'static str) -> MethodFilter {
     known.expect("route tables are made by methods that name one")
 }
 
-async fn serve<S: Send + Sync + 'static>(State(served): State<Arc<Served<S>>>, request: axum::extract::Request) -> Response<Body> {
+async fn serve<S: Send + Sync + 'static>(
+    State(served): State<Arc<Served<S>>>,
+    request: axum::extract::Request,
+) -> Response<Body> {
     let header = request.headers().get("traceparent").and_then(|v| v.to_str().ok());
     let trace = header.and_then(Trace::parse).unwrap_or_default().child();
     let measured = served.measures.begun();
@@ -79,9 +84,14 @@ async fn serve<S: Send + Sync + 'static>(State(served): State<Arc<Served<S>>>, r
 impl<S: Send + Sync + 'static> Served<S> {
     async fn handle(&self, request: axum::extract::Request) -> Result<Answer, Problem> {
         let now = self.front.clock.now();
-        let (workload, identity) = self.front.signer.verify(request.headers(), self.front.service, now).map_err(|_| {
-            Problem::new(401, "unverified_caller", "This port serves the city's own services; come through the gateway.")
-        })?;
+        let (workload, identity) =
+            self.front.signer.verify(request.headers(), self.front.service, now).map_err(|_| {
+                Problem::new(
+                    401,
+                    "unverified_caller",
+                    "This port serves the city's own services; come through the gateway.",
+                )
+            })?;
         guard(self.doc.access, identity.as_ref())?;
         let request = Arc::new(self.collect(request, workload, identity).await?);
         match (&self.run, self.doc.repeat) {
@@ -91,18 +101,35 @@ impl<S: Send + Sync + 'static> Served<S> {
         }
     }
 
-    async fn collect(&self, mut request: axum::extract::Request, workload: String, identity: Option<Identity>) -> Result<Request, Problem> {
-        let raw: RawPathParams = request.extract_parts().await.map_err(|_| Problem::new(400, "bad_path", "The path does not decode."))?;
+    async fn collect(
+        &self,
+        mut request: axum::extract::Request,
+        workload: String,
+        identity: Option<Identity>,
+    ) -> Result<Request, Problem> {
+        let raw: RawPathParams =
+            request.extract_parts().await.map_err(|_| Problem::new(400, "bad_path", "The path does not decode."))?;
         let params = raw.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let (parts, body) = request.into_parts();
         let body = read_body(body, &self.front.limits).await.map_err(Problem::from)?;
-        Ok(Request { method: parts.method, uri: parts.uri, route: self.doc.path, params, headers: parts.headers, body, identity, workload })
+        Ok(Request {
+            method: parts.method,
+            uri: parts.uri,
+            route: self.doc.path,
+            params,
+            headers: parts.headers,
+            body,
+            identity,
+            workload,
+        })
     }
 
     /// Runs the handler in one unit with its key: the same key again gets the same answer and no second effect.
     async fn once(&self, request: Arc<Request>) -> Result<Answer, Problem> {
         let slot = Slot::of(&request)?;
-        let Run::Unit(run) = self.run.clone() else { return Err(Fail::Fault("a keyed route runs in a unit".into()).into()) };
+        let Run::Unit(run) = self.run.clone() else {
+            return Err(Fail::Fault("a keyed route runs in a unit".into()).into());
+        };
         let (state, keep, in_unit) = (self.front.state.clone(), self.front.keep_answers, slot.clone());
         let done = self.front.store.write(move |tx| {
             let (run, state, request, slot) = (run.clone(), state.clone(), request.clone(), in_unit.clone());
@@ -113,7 +140,10 @@ impl<S: Send + Sync + 'static> Served<S> {
                 let answer = run(tx.share(), state, request).await?;
                 if !idempotency::keeps(answer.status) {
                     // Kept with its key, it would be the answer for a day; a refusal is an error of the handler.
-                    return Err(Fail::Fault(format!("a handler answered {} by hand; it must return a Fail", answer.status)));
+                    return Err(Fail::Fault(format!(
+                        "a handler answered {} by hand; it must return a Fail",
+                        answer.status
+                    )));
                 }
                 slot.settle(&tx, &answer).await?;
                 Ok(answer)

@@ -31,7 +31,9 @@ impl Fail {
     /// A body or parameter that reads well and still cannot be right; `pointer` is a JSON pointer.
     pub fn invalid(pointer: &str, message: impl Into<Cow<'static, str>>) -> Self {
         let message: Cow<'static, str> = message.into();
-        Problem::new(422, "invalid_body", "The request does not fit its schema; see errors.").field(pointer, message).into()
+        Problem::new(422, "invalid_body", "The request does not fit its schema; see errors.")
+            .field(pointer, message)
+            .into()
     }
 }
 
@@ -58,7 +60,11 @@ impl From<Fail> for Problem {
                 .retry_after(std::time::Duration::from_secs(1)),
             Fail::Fault(why) => {
                 tracing::error!(error = %why, "request failed");
-                Problem::new(500, "internal", "Something went wrong on our side; quote the trace id when you ask about it.")
+                Problem::new(
+                    500,
+                    "internal",
+                    "Something went wrong on our side; quote the trace id when you ask about it.",
+                )
             }
         }
     }
@@ -66,15 +72,19 @@ impl From<Fail> for Problem {
 
 impl From<WriteError<Self>> for Fail {
     fn from(error: WriteError<Self>) -> Self {
-        let retry = |code, detail| Problem::new(503, code, detail).retry_after(std::time::Duration::from_secs(1)).into();
+        let retry =
+            |code, detail| Problem::new(503, code, detail).retry_after(std::time::Duration::from_secs(1)).into();
         match error {
             WriteError::Unit(fail) => fail,
             WriteError::Store(error) => error.into(),
             WriteError::Panicked(why) => Self::Fault(format!("panic: {why}")),
-            WriteError::Deadline => retry("overloaded", "The database was too slow; send the request again with the same key."),
-            WriteError::Unknown => {
-                retry("outcome_unknown", "The outcome is not known; send the request again with the same key to learn it.")
+            WriteError::Deadline => {
+                retry("overloaded", "The database was too slow; send the request again with the same key.")
             }
+            WriteError::Unknown => retry(
+                "outcome_unknown",
+                "The outcome is not known; send the request again with the same key to learn it.",
+            ),
             WriteError::Closed => retry("stopping", "The service is stopping; send the request again."),
         }
     }

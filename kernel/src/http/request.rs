@@ -151,7 +151,9 @@ impl<T: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send> Arg for B
         check_depth(&request.body)?;
         let mut reader = serde_json::Deserializer::from_slice(&request.body);
         let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|e| unreadable(&e))?;
-        reader.end().map_err(|e| Problem::new(400, "malformed_json", format!("The body does not end where its JSON does: {e}.")))?;
+        reader.end().map_err(|e| {
+            Problem::new(400, "malformed_json", format!("The body does not end where its JSON does: {e}."))
+        })?;
         value.validate().map_err(|report| from_report(&report, 422, "invalid_body"))?;
         Ok(Self(value))
     }

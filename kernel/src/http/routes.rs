@@ -112,27 +112,57 @@ impl<S: Send + Sync + 'static> Routes<S> {
     }
 
     /// A route that reads.
-    pub fn get<A, H: Reads<S, A> + Copy>(self, path: &'static str, access: Access, summary: &'static str, handler: H) -> Self {
+    pub fn get<A, H: Reads<S, A> + Copy>(
+        self,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         self.plain("GET", path, access, Repeat::Reads, summary, handler)
     }
 
     /// A route that creates or commands; keyed.
-    pub fn post<A, H: Writes<S, A> + Copy>(self, path: &'static str, access: Access, summary: &'static str, handler: H) -> Self {
+    pub fn post<A, H: Writes<S, A> + Copy>(
+        self,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         self.keyed("POST", path, access, summary, handler)
     }
 
     /// A route that replaces; keyed.
-    pub fn put<A, H: Writes<S, A> + Copy>(self, path: &'static str, access: Access, summary: &'static str, handler: H) -> Self {
+    pub fn put<A, H: Writes<S, A> + Copy>(
+        self,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         self.keyed("PUT", path, access, summary, handler)
     }
 
     /// A route that changes some fields; keyed.
-    pub fn patch<A, H: Writes<S, A> + Copy>(self, path: &'static str, access: Access, summary: &'static str, handler: H) -> Self {
+    pub fn patch<A, H: Writes<S, A> + Copy>(
+        self,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         self.keyed("PATCH", path, access, summary, handler)
     }
 
     /// A route that removes; keyed.
-    pub fn delete<A, H: Writes<S, A> + Copy>(self, path: &'static str, access: Access, summary: &'static str, handler: H) -> Self {
+    pub fn delete<A, H: Writes<S, A> + Copy>(
+        self,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
         self.keyed("DELETE", path, access, summary, handler)
     }
 
@@ -163,7 +193,15 @@ impl<S: Send + Sync + 'static> Routes<S> {
                 handler.call(state, args).await.map(Reply::answer)
             })
         };
-        let doc = RouteDoc { method, path, access, repeat, summary, operation: operation::<H>(), shape: shape::<H::Args, H::Reply> };
+        let doc = RouteDoc {
+            method,
+            path,
+            access,
+            repeat,
+            summary,
+            operation: operation::<H>(),
+            shape: shape::<H::Args, H::Reply>,
+        };
         self.rows.push(Route { doc, run: Run::Plain(Arc::new(run)) });
         self
     }

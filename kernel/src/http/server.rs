@@ -284,7 +284,9 @@ async fn answer<S: Answers>(
         return service.oneshot(request).await.map(|response| tracked(response, busy));
     };
     let parent = request.headers().get("traceparent").cloned();
-    if let Ok(response) = tokio::time::timeout(limit, service.oneshot(request)).await { response.map(|response| tracked(response, busy)) } else {
+    if let Ok(response) = tokio::time::timeout(limit, service.oneshot(request)).await {
+        response.map(|response| tracked(response, busy))
+    } else {
         let trace = parent.and_then(|value| Trace::parse(value.to_str().ok()?)).unwrap_or_else(Trace::start);
         let problem = Problem::new(504, "timeout", "the answer was not ready in time").traced(trace);
         Ok(tracked(problem.into_response(), busy))

@@ -208,7 +208,9 @@ async fn fire(store: &Store, lease: &Lease, timer: Timer, row: TimerRow) -> Resu
 }
 
 fn backoff(error: &WriteError<Fault>, attempts: i64) -> Duration {
-    if let WriteError::Unit(Fault::Park(_)) = error { PARKED } else {
+    if let WriteError::Unit(Fault::Park(_)) = error {
+        PARKED
+    } else {
         let doubled = u32::try_from(attempts).ok().and_then(|n| 1_u64.checked_shl(n)).unwrap_or(u64::MAX);
         Duration::from_secs(doubled.clamp(1, LONGEST_BACKOFF_S))
     }

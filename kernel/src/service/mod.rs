@@ -1,7 +1,7 @@
 //! One declaration per service: the calls below fill the manifest and the running parts alike, so they cannot disagree.
 
-mod probes;
 mod housekeeping;
+mod probes;
 mod run;
 
 use std::fmt;
@@ -134,7 +134,8 @@ impl<S: Send + Sync + 'static> Service<S> {
         Fut: Future<Output = Result<(), Fault>> + Send + 'static,
     {
         self.hear(E::DEF);
-        self.reactions.push(Box::new(move |state: Arc<S>| Reaction::new(move |tx, event| react(tx, state.clone(), event))));
+        self.reactions
+            .push(Box::new(move |state: Arc<S>| Reaction::new(move |tx, event| react(tx, state.clone(), event))));
         self
     }
 

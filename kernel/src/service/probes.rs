@@ -142,9 +142,8 @@ mod tests {
             let answer = page.clone().oneshot(request).await.unwrap();
             assert_eq!(answer.headers()[CONTENT_TYPE], metrics::CONTENT_TYPE);
             let body = answer.into_body().collect().await.unwrap().to_bytes();
-            let line = format!(
-                "kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"ledger\"}} {behind}\n"
-            );
+            let line =
+                format!("kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"ledger\"}} {behind}\n");
             assert!(std::str::from_utf8(&body).unwrap().contains(&line), "{line}");
         }
     }

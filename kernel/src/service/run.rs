@@ -131,7 +131,15 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
 }
 
 /// Consumers, jobs and, where insert order is not commit order, the relay.
-fn run_parts(name: &'static str, address: SocketAddr, parts: Parts, around: &Surroundings, store: &Store, bus: &BusHealth, tasks: &Tasks) {
+fn run_parts(
+    name: &'static str,
+    address: SocketAddr,
+    parts: Parts,
+    around: &Surroundings,
+    store: &Store,
+    bus: &BusHealth,
+    tasks: &Tasks,
+) {
     let (signer, clock) = (around.signer.clone(), around.clock.clone());
     let authorize = move |publisher: &str| -> HeaderMap { signer.sign(name, publisher, None, clock.now()) };
     let hears = !parts.reactions.is_empty();
@@ -152,11 +160,14 @@ fn run_parts(name: &'static str, address: SocketAddr, parts: Parts, around: &Sur
     let (mut jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
     jobs.push(housekeeping(store.clone()));
     let running = jobs::run(store.clone(), owner, jobs, timers, stop);
-    tasks.spawn("jobs", telemetry::in_service(name, async {
-        if let Err(failure) = running.await {
-            tracing::error!(%failure, "the jobs of this service cannot go on");
-        }
-    }));
+    tasks.spawn(
+        "jobs",
+        telemetry::in_service(name, async {
+            if let Err(failure) = running.await {
+                tracing::error!(%failure, "the jobs of this service cannot go on");
+            }
+        }),
+    );
 }
 
 /// The service's own routes and pages beside the outbox stream and its document.

@@ -61,7 +61,8 @@ fn broke(answer: &Answered) -> bool {
 
 /// The path with something in place of each parameter.
 fn path(route: &RouteDoc) -> String {
-    let steps = route.path.split('/').map(|step| if step.starts_with('{') { NOBODY.to_string() } else { step.to_owned() });
+    let steps =
+        route.path.split('/').map(|step| if step.starts_with('{') { NOBODY.to_string() } else { step.to_owned() });
     steps.collect::<Vec<_>>().join("/")
 }
 
@@ -69,7 +70,8 @@ impl<'a> Asking<'a> {
     fn expect(&mut self, route: &RouteDoc, who: &str, answer: &Answered, status: u16, code: &str) {
         if answer.status != status || answer.code() != code {
             let (got, told) = (answer.status, answer.code());
-            self.holes.push(format!("{} {} as {who}: {status} {code} expected, {got} {told} came", route.method, route.path));
+            self.holes
+                .push(format!("{} {} as {who}: {status} {code} expected, {got} {told} came", route.method, route.path));
         }
     }
 
@@ -97,7 +99,9 @@ impl<'a> Asking<'a> {
         match route.access {
             Access::Anyone(_) => self.room.as_guest(),
             Access::SignedIn => self.room.as_role("NO_SUCH_ROLE", NOBODY, &[NOBODY]),
-            Access::May(permission) => self.room.as_role(permission.roles.first().copied().unwrap_or_default(), NOBODY, &[NOBODY]),
+            Access::May(permission) => {
+                self.room.as_role(permission.roles.first().copied().unwrap_or_default(), NOBODY, &[NOBODY])
+            }
             Access::Workload => self.room.as_service("neighbour"),
         }
     }
@@ -111,7 +115,8 @@ impl<'a> Asking<'a> {
         self.expect(route, "somebody without a key", &answer, 400, "idempotency_key_required");
         let answer = visitor.send_raw(method(route), &path(route), Some(&"k".repeat(300)), None).await;
         if answer.status != 400 {
-            self.holes.push(format!("{} {} takes a key of 300 characters: {}", route.method, route.path, answer.status));
+            self.holes
+                .push(format!("{} {} takes a key of 300 characters: {}", route.method, route.path, answer.status));
         }
     }
 
@@ -124,12 +129,18 @@ impl<'a> Asking<'a> {
         for body in bodies {
             let media = wanted.unwrap_or("application/json");
             let key = ids::fresh().to_string();
-            let answer = visitor.send_raw(method(route), &path(route), Some(&key), Some((media, body.as_bytes().to_vec()))).await;
+            let answer = visitor
+                .send_raw(method(route), &path(route), Some(&key), Some((media, body.as_bytes().to_vec())))
+                .await;
             // A form may be empty or hold fields that nobody knows; JSON must fit.
             let refused = (400..500).contains(&answer.status);
-            if broke(&answer) || wanted.is_some() && answer.status >= 500 || wanted == Some("application/json") && !refused {
+            if broke(&answer)
+                || wanted.is_some() && answer.status >= 500
+                || wanted == Some("application/json") && !refused
+            {
                 let shown: String = body.chars().take(12).collect();
-                self.holes.push(format!("{} {} answers {} to the body {shown}", route.method, route.path, answer.status));
+                self.holes
+                    .push(format!("{} {} answers {} to the body {shown}", route.method, route.path, answer.status));
             }
         }
         for query in ["page_size=x&page_token=%ff", "page_size=-1", "page_token=AAAA", "page_token=%00"] {
@@ -156,7 +167,8 @@ pub async fn broken_statements(declared: &Declared) -> Vec<String> {
     let mut broken = prepare_on(declared, Engine::Sqlite { path: folder.path().join("fresh.db") }).await;
     if let Some(url) = postgres() {
         let schema = format!("t_{}", ids::fresh().simple());
-        let engine = Engine::Postgres { direct_url: url.clone(), url: url.clone(), schema: schema.clone(), direct: true };
+        let engine =
+            Engine::Postgres { direct_url: url.clone(), url: url.clone(), schema: schema.clone(), direct: true };
         broken.extend(prepare_on(declared, engine).await);
         drop_schema(&url, &schema).await;
     }

@@ -187,7 +187,8 @@ impl Room {
         loop {
             self.nothing_parked().await?;
             let sql = sql!(Scalar<i64>, "SELECT COUNT(*) AS value FROM inbox WHERE publisher = $1 AND position = $2");
-            let Scalar(there) = self.store().read().one(sql, params![publisher, position]).await.map_err(|e| e.to_string())?;
+            let Scalar(there) =
+                self.store().read().one(sql, params![publisher, position]).await.map_err(|e| e.to_string())?;
             if there > 0 {
                 return Ok(());
             }
@@ -202,7 +203,9 @@ impl Room {
         let parked = events::parked(&self.store().read(), 10).await.map_err(|e| e.to_string())?;
         match parked.first() {
             None => Ok(()),
-            Some(first) => Err(format!("{} events are parked; {} because: {}", parked.len(), first.event_type, first.reason)),
+            Some(first) => {
+                Err(format!("{} events are parked; {} because: {}", parked.len(), first.event_type, first.reason))
+            }
         }
     }
 
@@ -229,11 +232,18 @@ impl Room {
         );
         let mut all = vec![format!("outbox:\n{}", whole(said.await))];
         for table in own_tables(&self.declared) {
-            let columns = db.rows::<Scalar<String>>(&format!("SELECT name AS value FROM pragma_table_info('{table}')"), Vec::new()).await;
+            let columns = db
+                .rows::<Scalar<String>>(&format!("SELECT name AS value FROM pragma_table_info('{table}')"), Vec::new())
+                .await;
             let steady = |name: &str| !self.restless.contains(&(table.as_str(), name));
             let columns = columns.expect("a table of this service").into_iter().filter(|c| steady(&c.0));
-            let line = columns.map(|Scalar(name)| format!("'{name}=' || quote({name})")).collect::<Vec<_>>().join(" || ' ' || ");
-            let dump = format!("SELECT COALESCE(group_concat(line, char(10)), '') AS value FROM (SELECT {line} AS line FROM {table} ORDER BY 1)");
+            let line = columns
+                .map(|Scalar(name)| format!("'{name}=' || quote({name})"))
+                .collect::<Vec<_>>()
+                .join(" || ' ' || ");
+            let dump = format!(
+                "SELECT COALESCE(group_concat(line, char(10)), '') AS value FROM (SELECT {line} AS line FROM {table} ORDER BY 1)"
+            );
             all.push(format!("{table}:\n{}", whole(db.rows::<Scalar<String>>(&dump, Vec::new()).await)));
         }
         all
@@ -280,12 +290,20 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        assert!(self.running.is_none() || std::thread::panicking(), "a room is left by finish(), which looks at what is left over");
+        assert!(
+            self.running.is_none() || std::thread::panicking(),
+            "a room is left by finish(), which looks at what is left over"
+        );
     }
 }
 
 /// Everybody whom the service hears, each with an outbox of its own.
-async fn neighbours(declared: &Declared, clock: &Clock, folder: &TempDir, directory: &Directory) -> BTreeMap<&'static str, Station> {
+async fn neighbours(
+    declared: &Declared,
+    clock: &Clock,
+    folder: &TempDir,
+    directory: &Directory,
+) -> BTreeMap<&'static str, Station> {
     let mut all = BTreeMap::new();
     for publisher in declared.manifest().hears.iter().map(|def| def.publisher) {
         if all.contains_key(publisher) {

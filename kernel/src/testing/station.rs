@@ -37,7 +37,9 @@ pub struct Station {
 }
 
 fn proof(name: &'static str) -> events::Authorize {
-    Arc::new(move |_| HeaderMap::from_iter([(http::HeaderName::from_static(ASSERTION), HeaderValue::from_static(name))]))
+    Arc::new(move |_| {
+        HeaderMap::from_iter([(http::HeaderName::from_static(ASSERTION), HeaderValue::from_static(name))])
+    })
 }
 
 impl Station {

@@ -93,7 +93,13 @@ impl<'a> Visitor<'a> {
     }
 
     /// Sends exactly this.
-    pub async fn send_raw(&self, method: Method, path: &str, key: Option<&str>, body: Option<(&str, Vec<u8>)>) -> Answered {
+    pub async fn send_raw(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Answered {
         let room = self.room;
         let (service, now) = (room.declared.manifest().name, room.clock.now());
         let headers = match &self.door {

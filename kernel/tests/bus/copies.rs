@@ -45,9 +45,8 @@ row! {
 /// What must not be written: the last to arrive wins.
 fn blind() -> Reaction {
     Reaction::new(|tx: Tx, event: Received<alpha::ThingChanged>| async move {
-        let sql = sql!(
-            "INSERT INTO latest (id, note) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET note = excluded.note"
-        );
+        let sql =
+            sql!("INSERT INTO latest (id, note) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET note = excluded.note");
         tx.run(sql, params![event.subject, event.note]).await.map(drop).map_err(Fault::from)
     })
 }

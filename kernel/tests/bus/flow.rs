@@ -198,9 +198,10 @@ async fn a_publisher_with_a_new_database_is_refused_until_somebody_accepts_it() 
         for _ in 0..3 {
             changed(&alpha.store, ids::fresh(), "").await;
         }
-        until("beta refuses", async || {
-            matches!(&beta.health.publishers()["alpha"].flow, Flow::Refused(why) if why.contains("made anew"))
-        })
+        until(
+            "beta refuses",
+            async || matches!(&beta.health.publishers()["alpha"].flow, Flow::Refused(why) if why.contains("made anew")),
+        )
         .await;
         assert_eq!(count_effects(&beta.store).await, 1);
         assert!(adopt_epoch(&beta.store, &beta.health, "alpha").await.unwrap());
@@ -215,7 +216,8 @@ async fn a_publisher_with_a_new_database_is_refused_until_somebody_accepts_it() 
 async fn a_replay_takes_a_second_effect_only_when_told_to() {
     for city in City::on_each_engine() {
         let (alpha, mut gamma) = (city.start("alpha", "alpha").await, city.start("gamma", "gamma").await);
-        let count = Reaction::new(|tx, event: Received<alpha::ThingChanged>| async move { note_effect(&tx, &event).await });
+        let count =
+            Reaction::new(|tx, event: Received<alpha::ThingChanged>| async move { note_effect(&tx, &event).await });
         gamma.hear(&city.directory, vec![count], 3);
         let thing = ids::fresh();
         for _ in 0..10 {

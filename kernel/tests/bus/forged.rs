@@ -101,7 +101,10 @@ async fn a_slow_consumer_makes_its_publisher_wait_instead_of_filling_anybodys_me
     for city in City::on_each_engine() {
         let thing = ids::fresh();
         let note = "x".repeat(256 << 10);
-        let batch = |at: i64| Scripted { range: (at, at + 1), events: vec![event("thing.changed", at + 1, thing, at + 1, &note)] };
+        let batch = |at: i64| Scripted {
+            range: (at, at + 1),
+            events: vec![event("thing.changed", at + 1, thing, at + 1, &note)],
+        };
         let forger = Forger::start(ids::fresh(), vec![(0..BATCHES).map(batch).collect()]).await.unwrap();
         city.directory.set("alpha", vec![forger.address]);
         let mut beta = city.start("beta", "beta").await;

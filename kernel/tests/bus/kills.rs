@@ -33,7 +33,12 @@ impl Post {
         let parts: Vec<&str> = text.split('|').collect();
         let role = ROLES.into_iter().find(|role| *role == parts[0]).unwrap();
         let ports = parts[3].split(',').map(|p| p.parse().unwrap()).collect();
-        Some(Self { role, folder: parts[1].into(), postgres: Some(parts[2].to_owned()).filter(|p| !p.is_empty()), ports })
+        Some(Self {
+            role,
+            folder: parts[1].into(),
+            postgres: Some(parts[2].to_owned()).filter(|p| !p.is_empty()),
+            ports,
+        })
     }
 
     fn text(&self) -> String {
@@ -116,7 +121,8 @@ async fn a_chain_survives_kill_9_of_each_of_its_processes() {
     for postgres in [Some(None), postgres().map(Some)].into_iter().flatten() {
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports();
-        let post = |role| Post { role, folder: folder.path().to_owned(), postgres: postgres.clone(), ports: ports.clone() };
+        let post =
+            |role| Post { role, folder: folder.path().to_owned(), postgres: postgres.clone(), ports: ports.clone() };
         let mut children: Vec<Manned> = ROLES.into_iter().map(|role| Manned::start(&post(role))).collect();
         let mut stores = Vec::new();
         for role in ROLES {

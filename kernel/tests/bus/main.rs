@@ -71,7 +71,12 @@ pub(crate) struct City {
 impl City {
     /// A city on each engine at hand: SQLite always, PostgreSQL where `FX_TEST_POSTGRES` names one.
     pub(crate) fn on_each_engine() -> Vec<Self> {
-        [None, postgres()].into_iter().enumerate().filter(|(at, p)| *at == 0 || p.is_some()).map(|(_, p)| Self::on(p)).collect()
+        [None, postgres()]
+            .into_iter()
+            .enumerate()
+            .filter(|(at, p)| *at == 0 || p.is_some())
+            .map(|(_, p)| Self::on(p))
+            .collect()
     }
 
     fn on(postgres: Option<String>) -> Self {

@@ -98,7 +98,13 @@ fn guarded() -> Routes<State> {
 
 fn open() -> Routes<State> {
     let anyone = Access::Anyone("to show that the test sees it");
-    Routes::new().get("/shadows", anyone, "Count", count).protocol("/shadows", anyone, "none at all", "Add one", careless)
+    Routes::new().get("/shadows", anyone, "Count", count).protocol(
+        "/shadows",
+        anyone,
+        "none at all",
+        "Add one",
+        careless,
+    )
 }
 
 async fn once(tx: Tx, _: Arc<State>, lit: Received<LampLit>) -> Result<(), Fault> {
@@ -162,11 +168,14 @@ async fn doors_left_open_missing_keys_and_broken_answers_are_found() {
 
 mod wrong {
     //! Statements that no database of this schema prepares.
-    use kernel::store::{Scalar, Sql};
     use kernel::sql;
+    use kernel::store::{Scalar, Sql};
 
     pub(crate) fn statements() -> [Sql<Scalar<i64>>; 2] {
-        [sql!(Scalar<i64>, "SELECT COUNT(*) AS value FROM shadows"), sql!(Scalar<i64>, "SELECT id AS value FROM shadow")]
+        [
+            sql!(Scalar<i64>, "SELECT COUNT(*) AS value FROM shadows"),
+            sql!(Scalar<i64>, "SELECT id AS value FROM shadow"),
+        ]
     }
 }
 
@@ -175,13 +184,22 @@ async fn statements_that_do_not_prepare_are_found_with_their_places() {
     assert_eq!(wrong::statements().len(), 2);
     let broken = derived::broken_statements(&done(service())).await;
     // On each engine at hand, the same two.
-    assert!(!broken.is_empty() && broken.len().is_multiple_of(2) && broken.iter().all(|found| found.contains("derived/main.rs:")), "{broken:#?}");
+    assert!(
+        !broken.is_empty()
+            && broken.len().is_multiple_of(2)
+            && broken.iter().all(|found| found.contains("derived/main.rs:")),
+        "{broken:#?}"
+    );
     let nothing = [Migration { name: "001_none", sql: "CREATE TABLE none (id UUID NOT NULL PRIMARY KEY);" }];
     let silent = Service::<State>::new("silent", "Files nothing").migrations(&nothing);
     let found = derived::broken_statements(&done(silent)).await;
-    assert!(!found.is_empty() && found.iter().all(|found| found == "silent has tables and files no statement"), "{found:#?}");
+    assert!(
+        !found.is_empty() && found.iter().all(|found| found == "silent has tables and files no statement"),
+        "{found:#?}"
+    );
     let twice = [STEPS[0], Migration { name: "002_again", sql: STEPS[0].sql }];
-    let clashing = derived::broken_statements(&done(Service::<State>::new("derived", "Clashes").migrations(&twice))).await;
+    let clashing =
+        derived::broken_statements(&done(Service::<State>::new("derived", "Clashes").migrations(&twice))).await;
     assert!(clashing[0].starts_with("migrations: "), "{clashing:#?}");
 }
 

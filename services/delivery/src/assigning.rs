@@ -58,7 +58,12 @@ async fn give_to_nearest(
 }
 
 /// Takes a step, and gives a courier whom it frees what waits for them.
-pub(crate) async fn move_on(tx: &Tx, settings: &Settings, from: &DeliveryRow, step: Step) -> Result<Outcome, StoreError> {
+pub(crate) async fn move_on(
+    tx: &Tx,
+    settings: &Settings,
+    from: &DeliveryRow,
+    step: Step,
+) -> Result<Outcome, StoreError> {
     let outcome = take(tx, settings, from, step).await?;
     if let (Outcome::Taken(_), Some(_)) = (&outcome, from.courier_id.and(step.ends_assignment())) {
         assign_one(tx, settings).await?;

@@ -68,7 +68,10 @@ mod tests {
             let place = courier.place.unwrap();
             assert!((place.longitude_e6 - CENTRE.longitude_e6).abs() <= 15_001);
             assert!((place.latitude_e6 - CENTRE.latitude_e6).abs() <= 8_001);
-            assert!(places.insert((place.longitude_e6, place.latitude_e6)), "courier {number} stands on another's feet");
+            assert!(
+                places.insert((place.longitude_e6, place.latitude_e6)),
+                "courier {number} stands on another's feet"
+            );
         }
     }
 

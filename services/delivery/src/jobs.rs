@@ -16,7 +16,9 @@ use crate::{Delivery, store};
 /// Fails the delivery if its deadline has indeed passed; the row decides, not the timer.
 pub(crate) async fn deadline_passed(tx: Tx, state: Arc<Delivery>, due: DueTimer) -> Result<(), Fault> {
     let found = store::delivery(&tx, due.org, due.entity).await?;
-    let Some(delivery) = found.filter(|found| found.deadline_at.is_some_and(|at| at <= tx.now())) else { return Ok(()) };
+    let Some(delivery) = found.filter(|found| found.deadline_at.is_some_and(|at| at <= tx.now())) else {
+        return Ok(());
+    };
     in_trace(delivery.trace(), go_on(&tx, &state.settings, &delivery, Step::Fail)).await
 }
 

@@ -41,7 +41,8 @@ mod tests {
     #[test]
     fn the_nearest_courier_is_chosen_unless_barred() {
         let couriers = [courier(1, 900, 0), courier(2, 0, 100), courier(3, -200, 0)];
-        let bars: [(&[u128], Option<usize>); 4] = [(&[], Some(1)), (&[2], Some(2)), (&[2, 3], Some(0)), (&[1, 2, 3], None)];
+        let bars: [(&[u128], Option<usize>); 4] =
+            [(&[], Some(1)), (&[2], Some(2)), (&[2, 3], Some(0)), (&[1, 2, 3], None)];
         for (barred, wanted) in bars {
             let barred: Vec<Uuid> = barred.iter().map(|id| Uuid::from_u128(*id)).collect();
             assert_eq!(nearest(&couriers, RESTAURANT, &barred), wanted, "{barred:?}");

@@ -15,7 +15,11 @@ use crate::store::{self, DeliveryRow, Heard};
 use crate::{Delivery, Settings};
 
 /// Accepted and paid: somebody has to bring it.
-pub(crate) async fn order_confirmed(tx: Tx, state: Arc<Delivery>, order: Received<OrderConfirmed>) -> Result<(), Fault> {
+pub(crate) async fn order_confirmed(
+    tx: Tx,
+    state: Arc<Delivery>,
+    order: Received<OrderConfirmed>,
+) -> Result<(), Fault> {
     let heard = store::hear(&tx, order.org_id, order.order_id, Heard { ready: false, ended: false }).await?;
     if heard.ended {
         return Ok(());
@@ -34,11 +38,19 @@ pub(crate) async fn order_shipped(tx: Tx, state: Arc<Delivery>, order: Received<
 }
 
 /// Usually our own news; otherwise somebody brought it without telling us, and the courier is free.
-pub(crate) async fn order_delivered(tx: Tx, state: Arc<Delivery>, order: Received<OrderDelivered>) -> Result<(), Fault> {
+pub(crate) async fn order_delivered(
+    tx: Tx,
+    state: Arc<Delivery>,
+    order: Received<OrderDelivered>,
+) -> Result<(), Fault> {
     end(&tx, &state.settings, order.org_id, order.order_id, Step::Close).await
 }
 
-pub(crate) async fn order_cancelled(tx: Tx, state: Arc<Delivery>, order: Received<OrderCancelled>) -> Result<(), Fault> {
+pub(crate) async fn order_cancelled(
+    tx: Tx,
+    state: Arc<Delivery>,
+    order: Received<OrderCancelled>,
+) -> Result<(), Fault> {
     end(&tx, &state.settings, order.org_id, order.order_id, Step::Cancel).await
 }
 

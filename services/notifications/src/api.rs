@@ -87,7 +87,10 @@ pub(crate) async fn list_notifications(
     let wanted = Wanted { user: Some(caller.id()), order: list.order_id, before };
     let rows = store::mailbox(&state.store.read(), wanted, list.page_size + 1).await?;
     let page = page(rows, list.page_size, |row| write_token(row.sent_at, row.message_id));
-    Ok(Json(Page { items: page.items.into_iter().map(NotificationView::from).collect(), next_page_token: page.next_page_token }))
+    Ok(Json(Page {
+        items: page.items.into_iter().map(NotificationView::from).collect(),
+        next_page_token: page.next_page_token,
+    }))
 }
 
 /// Whose messages to show, newest first.
@@ -177,7 +180,10 @@ pub(crate) async fn list_messages(
     let wanted = Wanted { user: list.user_id, order: list.order_id, before };
     let rows = store::messages(&state.store.read(), wanted, list.page_size + 1).await?;
     let page = page(rows, list.page_size, |row| write_token(row.created_at, row.id));
-    Ok(Json(Page { items: page.items.into_iter().map(MessageView::from).collect(), next_page_token: page.next_page_token }))
+    Ok(Json(Page {
+        items: page.items.into_iter().map(MessageView::from).collect(),
+        next_page_token: page.next_page_token,
+    }))
 }
 
 pub(crate) async fn show_preferences(state: Arc<Notifications>, caller: Caller) -> Result<Json<Preferences>, Fail> {

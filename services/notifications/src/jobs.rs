@@ -41,7 +41,11 @@ pub(crate) async fn send_queued(state: Arc<Notifications>) -> Result<(), JobErro
     }
 }
 
-async fn write_down(tx: &Tx, settings: &Settings, tried: &[(MessageRow, Result<(), Trouble>)]) -> Result<(), StoreError> {
+async fn write_down(
+    tx: &Tx,
+    settings: &Settings,
+    tried: &[(MessageRow, Result<(), Trouble>)],
+) -> Result<(), StoreError> {
     for (message, outcome) in tried {
         let now = after(tx, settings, message, outcome);
         if !store::move_message(tx, message, &now).await? {

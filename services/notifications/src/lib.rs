@@ -31,7 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::orders::{
-    OrderCancelled, OrderConfirmed, OrderCreated, OrderDelivered, OrderFailed, OrderRejected, OrderShipped, OrderUpdated,
+    OrderCancelled, OrderConfirmed, OrderCreated, OrderDelivered, OrderFailed, OrderRejected, OrderShipped,
+    OrderUpdated,
 };
 use kernel::config::ConfigError;
 use kernel::service::{Declared, Kit};

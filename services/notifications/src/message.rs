@@ -52,7 +52,8 @@ mod tests {
     fn waits_double_up_to_a_minute_and_end() {
         let (settings, now) = (Settings::default(), Timestamp::from_micros(0));
         let trouble = Trouble::Passing("busy".into());
-        let waits: Vec<_> = (1..=8).map(|tries| next_try(&settings, tries, &trouble, now).map(Timestamp::seconds)).collect();
+        let waits: Vec<_> =
+            (1..=8).map(|tries| next_try(&settings, tries, &trouble, now).map(Timestamp::seconds)).collect();
         assert_eq!(waits, [Some(1), Some(2), Some(4), Some(8), Some(16), Some(32), Some(60), None]);
         let endless = Settings { most_tries: u32::MAX, ..settings };
         assert_eq!(next_try(&endless, 1_000_000, &trouble, now).map(Timestamp::seconds), Some(60));

@@ -131,7 +131,8 @@ pub(crate) async fn contact(db: &Db, user: Uuid) -> Result<Option<String>, Store
 }
 
 pub(crate) async fn preferences(db: &Db, user: Uuid) -> Result<Option<Preferences>, StoreError> {
-    let sql = sql!(PreferencesRow, "SELECT email, sms, push, kinds FROM preferences WHERE org_id = $1 AND user_id = $2");
+    let sql =
+        sql!(PreferencesRow, "SELECT email, sms, push, kinds FROM preferences WHERE org_id = $1 AND user_id = $2");
     Ok(db.maybe(sql, params![PEOPLE, user]).await?.map(Preferences::from))
 }
 

@@ -130,7 +130,10 @@ mod tests {
     #[test]
     fn figures_and_reasons_read_as_people_say_them() {
         let confirmed = texts(&of_order(&order(OrderStatus::Confirmed)));
-        assert!(confirmed.ends_with("Lanterna has accepted it and 12.50 EUR was paid with visa ****4242."), "{confirmed}");
+        assert!(
+            confirmed.ends_with("Lanterna has accepted it and 12.50 EUR was paid with visa ****4242."),
+            "{confirmed}"
+        );
         let failed = OrderState { reason: Some("out_of_stock".into()), ..order(OrderStatus::Failed) };
         assert!(texts(&of_order(&failed)).contains("/ Something that you ordered is sold out. No money"));
         let retry = PaymentState { retry_until: Some("2026-11-21T12:34:56Z".parse().unwrap()), ..payment() };

@@ -39,7 +39,8 @@ impl Mint {
     /// The JSON Web Key Set that the gateway fetches.
     pub(super) fn keys(&self) -> String {
         let modulus = URL_SAFE_NO_PAD.encode(&self.key.public_key().as_ref()[MODULUS]);
-        json!({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": KEY_ID, "n": modulus, "e": "AQAB"}]}).to_string()
+        json!({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": KEY_ID, "n": modulus, "e": "AQAB"}]})
+            .to_string()
     }
 
     /// The public key for programs that want it in PEM.

@@ -128,7 +128,12 @@ async fn against_nginx(stage: &Stage<'_>, folder: &std::path::Path) -> Result<Ro
     nginx.stop().await?;
     let (ours, theirs) = (Spread::of(ours), Spread::of(theirs));
     let us = |figure: f64| figure * 1000.0;
-    let against = format!("nginx as a plain proxy: {:.1} µs/request ({:.1} to {:.1})", us(theirs.median), us(theirs.min), us(theirs.max));
+    let against = format!(
+        "nginx as a plain proxy: {:.1} µs/request ({:.1} to {:.1})",
+        us(theirs.median),
+        us(theirs.min),
+        us(theirs.max)
+    );
     let note = format!(
         "gateway {:.1} µs/request ({:.1} to {:.1}), tokens known, limits, headers, metrics and traces on; {count} requests a round, \
          {WIDTH} connections, CPU of the proxies' processes alone; bad signature 401 and 429 over the limit checked first",
@@ -182,7 +187,8 @@ async fn new_tokens(mint: &Arc<Mint>, count: usize) -> Result<Arc<Vec<Vec<u8>>>>
 }
 
 async fn added_time(stage: &Stage<'_>) -> Result<Row> {
-    let (probe, highest, seconds, turns) = stage.site.size.pick((20_000, 10_000.0, 5, 2), (8000, 10_000.0, 2, 1), (50, 50.0, 1, 1));
+    let (probe, highest, seconds, turns) =
+        stage.site.size.pick((20_000, 10_000.0, 5, 2), (8000, 10_000.0, 2, 1), (50, 50.0, 1, 1));
     stage.site.watch.stage("gateway: finding a rate that this machine bears");
     let wires = Wires::to(stage.door.address);
     let requests = stage.warm.clone();
@@ -193,7 +199,7 @@ async fn added_time(stage: &Stage<'_>) -> Result<Row> {
     let most = float(probe) / took.await?.as_secs_f64();
     // Client and upstream share the cores: above this the queue for them is what one would measure.
     let rate = (most * 0.35).min(highest).round();
-    let count = (1..).find(|n| float(*n) >= rate).unwrap_or(1) * seconds;
+    let count = (1..1_000_000).find(|n| float(*n) >= rate).unwrap_or(1) * seconds;
     let (mut through, mut direct) = (Vec::new(), Vec::new());
     for turn in 1..=turns {
         stage.site.watch.stage(&format!("gateway: {rate} requests/s, turn {turn} of {turns}"));

@@ -1,4 +1,4 @@
-//! Proxies in processes of their own: our gateway, nginx, HAProxy. Each listens on a free port of this machine only.
+//! Proxies in processes of their own: our gateway, nginx, `HAProxy`. Each listens on a free port of this machine only.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -84,7 +84,7 @@ impl Proxy {
         proxy.until("/").await.map(Some)
     }
 
-    /// HAProxy checking the signature of every token; none if it is not installed.
+    /// `HAProxy` checking the signature of every token; none if it is not installed.
     pub(super) async fn haproxy(folder: &Path, upstream: SocketAddr, key: &str) -> Result<Option<Self>> {
         let Some(program) = Program::Haproxy.find() else { return Ok(None) };
         std::fs::create_dir_all(folder)?;
@@ -141,7 +141,10 @@ fn configure(folder: &Path, text: &str, upstream: SocketAddr, key: &str) -> Resu
     std::fs::create_dir_all(folder)?;
     let folder = folder.canonicalize()?;
     let address = free_address()?;
-    let filled = text.replace("@LISTEN@", &address.to_string()).replace("@UPSTREAM@", &upstream.to_string()).replace("@KEY@", key);
+    let filled = text
+        .replace("@LISTEN@", &address.to_string())
+        .replace("@UPSTREAM@", &upstream.to_string())
+        .replace("@KEY@", key);
     let file = folder.join("proxy.conf");
     std::fs::write(&file, filled)?;
     Ok((address, file))

@@ -45,7 +45,8 @@ impl Upstream {
 }
 
 fn answer(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 async fn accept(listener: TcpListener, answers: Arc<Answers>, stop: CancellationToken) {

@@ -5,15 +5,28 @@ use crate::check::inputs::{Inputs, Package};
 use crate::check::{Finding, Place, Rule};
 
 pub(super) const RULES: &[Rule] = &[
-    rule("A3", "crates depend only along the arrows kernel ← contracts ← services ← foodexpress and kernel ← gateway ← foodexpress", layers, |i| {
-        i.put_package("services/planted", &["kernel", "orders"])
-    }),
+    rule(
+        "A3",
+        "crates depend only along the arrows kernel ← contracts ← services ← foodexpress and kernel ← gateway ← foodexpress",
+        layers,
+        |i| i.put_package("services/planted", &["kernel", "orders"]),
+    ),
     rule("F1", "a service has one database, its own, and only the kernel opens it", one_database, |i| {
-        i.put_violation("services/planted/src/store.rs", "//! Planted.\nfn open() {\n    Store::open(options(), STEPS);\n}\n", 3)
+        i.put_violation(
+            "services/planted/src/store.rs",
+            "//! Planted.\nfn open() {\n    Store::open(options(), STEPS);\n}\n",
+            3,
+        )
     }),
-    rule("F3", "only auth and the gateway parse tokens of people", tokens, |i| i.put_package("services/planted", &["kernel", "jsonwebtoken"])),
+    rule("F3", "only auth and the gateway parse tokens of people", tokens, |i| {
+        i.put_package("services/planted", &["kernel", "jsonwebtoken"])
+    }),
     rule("F6", "gateway, kernel and reactions hold no business", no_business, |i| {
-        i.put_violation("kernel/src/planted.rs", "//! Planted.\n\nstruct Held;\nimpl Held { fn pizza_oven(&self) {} }\n", 4)
+        i.put_violation(
+            "kernel/src/planted.rs",
+            "//! Planted.\n\nstruct Held;\nimpl Held { fn pizza_oven(&self) {} }\n",
+            4,
+        )
     }),
 ];
 
@@ -41,7 +54,10 @@ fn layers(inputs: &Inputs) -> Vec<Finding> {
             let stand_in = dependency_on.only_for_tests() && target.folder.starts_with("simulators/");
             if !allowed.contains(&target.name.as_str()) && !stand_in {
                 let what = format!("{} must not depend on {}", package.folder, target.folder);
-                found.push(Finding::at(dependency(inputs, package, &target.name), what).about(format!("{} -> {}", package.folder, target.folder)));
+                found.push(
+                    Finding::at(dependency(inputs, package, &target.name), what)
+                        .about(format!("{} -> {}", package.folder, target.folder)),
+                );
             }
         }
     }
@@ -61,27 +77,35 @@ pub(super) fn dependencies(inputs: &Inputs, names: &[&str], of: impl Fn(&Package
         .collect()
 }
 
-const DRIVERS: &[&str] = &["rusqlite", "tokio-postgres", "postgres", "sqlx", "diesel", "sea-orm", "mysql_async", "mongodb", "redis"];
+const DRIVERS: &[&str] =
+    &["rusqlite", "tokio-postgres", "postgres", "sqlx", "diesel", "sea-orm", "mysql_async", "mongodb", "redis"];
 const OPENERS: &[&str] = &["Store::open", "Engine::Sqlite", "Engine::Postgres", "Connection::open"];
 
 fn one_database(inputs: &Inputs) -> Vec<Finding> {
     let why = "the kernel keeps the one database of a service";
-    let mut found = dependencies(inputs, DRIVERS, |p| p.is_service() || ["contracts", "gateway"].contains(&p.folder.as_str()), why);
+    let mut found =
+        dependencies(inputs, DRIVERS, |p| p.is_service() || ["contracts", "gateway"].contains(&p.folder.as_str()), why);
     for (service, file) in inputs.service_code() {
         for (line, code) in file.source().shipped() {
             if let Some(opener) = OPENERS.iter().find(|o| code.contains(*o)) {
-                found.push(Finding::new(&*file.path, line, format!("{service} opens a database by {opener}; its own comes with the kit")));
+                found.push(Finding::new(
+                    &*file.path,
+                    line,
+                    format!("{service} opens a database by {opener}; its own comes with the kit"),
+                ));
             }
         }
     }
     found
 }
 
-const TOKEN_CRATES: &[&str] = &["jsonwebtoken", "jwt", "jwt-simple", "jwt-compact", "josekit", "biscuit", "openidconnect"];
+const TOKEN_CRATES: &[&str] =
+    &["jsonwebtoken", "jwt", "jwt-simple", "jwt-compact", "josekit", "biscuit", "openidconnect"];
 
 fn tokens(inputs: &Inputs) -> Vec<Finding> {
     let other = |p: &Package| p.folder != "services/auth" && p.folder != "gateway";
-    let mut found = dependencies(inputs, TOKEN_CRATES, other, "callers arrive with identity headers that the gateway vouches for");
+    let mut found =
+        dependencies(inputs, TOKEN_CRATES, other, "callers arrive with identity headers that the gateway vouches for");
     for (service, file) in inputs.service_code().filter(|(service, _)| *service != "auth") {
         for (line, code) in file.source().shipped() {
             if has_word(code, "jsonwebtoken") || code.contains("header::AUTHORIZATION)") && code.contains(".get(") {
@@ -94,7 +118,21 @@ fn tokens(inputs: &Inputs) -> Vec<Finding> {
 
 /// Words of the trade, in the singular. Whoever knows one of them knows what the city sells.
 const TRADE: &[&str] = &[
-    "burger", "chef", "courier", "cuisine", "diner", "dish", "eater", "food", "foodexpress", "kitchen", "meal", "menu", "pizza", "restaurant", "topping",
+    "burger",
+    "chef",
+    "courier",
+    "cuisine",
+    "diner",
+    "dish",
+    "eater",
+    "food",
+    "foodexpress",
+    "kitchen",
+    "meal",
+    "menu",
+    "pizza",
+    "restaurant",
+    "topping",
 ];
 
 fn no_business(inputs: &Inputs) -> Vec<Finding> {
@@ -106,12 +144,19 @@ fn no_business(inputs: &Inputs) -> Vec<Finding> {
             }
         }
     }
-    let domain: Vec<&str> = inputs.packages.iter().filter(|p| p.is_service()).map(|p| p.name.as_str()).chain(["contracts"]).collect();
+    let domain: Vec<&str> =
+        inputs.packages.iter().filter(|p| p.is_service()).map(|p| p.name.as_str()).chain(["contracts"]).collect();
     found.extend(dependencies(inputs, &domain, |p| p.folder == "gateway", "the gateway knows routes, not services"));
-    for (service, file) in inputs.service_code().filter(|(_, f)| f.path.ends_with("/reactions.rs") || f.path.contains("/reactions/")) {
+    for (service, file) in
+        inputs.service_code().filter(|(_, f)| f.path.ends_with("/reactions.rs") || f.path.contains("/reactions/"))
+    {
         for (line, code) in file.source().shipped() {
             if code.contains("sql!(") || code.contains("List::new(") {
-                found.push(Finding::new(&*file.path, line, format!("a reaction of {service} holds SQL: call what the store offers")));
+                found.push(Finding::new(
+                    &*file.path,
+                    line,
+                    format!("a reaction of {service} holds SQL: call what the store offers"),
+                ));
             }
         }
     }

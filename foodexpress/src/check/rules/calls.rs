@@ -19,10 +19,12 @@ pub(super) const RULES: &[Rule] = &[
     }),
 ];
 
-const CLIENTS: &[&str] = &["reqwest", "hyper", "hyper-util", "tonic", "ureq", "isahc", "surf", "awc", "attohttpc", "curl"];
+const CLIENTS: &[&str] =
+    &["reqwest", "hyper", "hyper-util", "tonic", "ureq", "isahc", "surf", "awc", "attohttpc", "curl"];
 
 fn undeclared(inputs: &Inputs) -> Vec<Finding> {
-    let calls = |folder: &str| inputs.manifests.iter().any(|m| folder == format!("services/{}", m.name) && !m.calls.is_empty());
+    let calls =
+        |folder: &str| inputs.manifests.iter().any(|m| folder == format!("services/{}", m.name) && !m.calls.is_empty());
     let why = "declare the call with its reason, or hear an event instead";
     let mut found = arrows::dependencies(inputs, CLIENTS, |p| p.is_service() && !calls(&p.folder), why);
     for manifest in &inputs.manifests {
@@ -33,16 +35,24 @@ fn undeclared(inputs: &Inputs) -> Vec<Finding> {
                 callee.is_some_and(|m| m.routes.iter().any(|r| format!("{} {}", r.method, r.path) == operation))
             };
             if call.reason.trim().is_empty() {
-                found.push(Finding::at(place.clone(), format!("{} calls {} without a reason", manifest.name, call.service)));
+                found.push(Finding::at(
+                    place.clone(),
+                    format!("{} calls {} without a reason", manifest.name, call.service),
+                ));
             }
             if !offered(call.operation) {
-                found.push(Finding::at(place, format!("{} calls {}, which {} does not offer", manifest.name, call.operation, call.service)));
+                found.push(Finding::at(
+                    place,
+                    format!("{} calls {}, which {} does not offer", manifest.name, call.operation, call.service),
+                ));
             }
         }
     }
     for (service, file) in inputs.service_code() {
         let declared = inputs.manifests.iter().any(|m| m.name == service && !m.calls.is_empty());
-        for (line, code) in file.source().shipped().filter(|(_, code)| !declared && (code.contains("TcpStream::connect") || code.contains("directory.instances("))) {
+        for (line, code) in file.source().shipped().filter(|(_, code)| {
+            !declared && (code.contains("TcpStream::connect") || code.contains("directory.instances("))
+        }) {
             found.push(Finding::new(&*file.path, line, format!("{service} connects to somebody: {}", code.trim())));
         }
     }
@@ -52,7 +62,8 @@ fn undeclared(inputs: &Inputs) -> Vec<Finding> {
 
 /// A service that waits for itself through others never gets its answer.
 fn cycles(inputs: &Inputs) -> Vec<Finding> {
-    let calls: BTreeMap<&str, Vec<&CallDoc>> = inputs.manifests.iter().map(|m| (m.name, m.calls.iter().collect())).collect();
+    let calls: BTreeMap<&str, Vec<&CallDoc>> =
+        inputs.manifests.iter().map(|m| (m.name, m.calls.iter().collect())).collect();
     let reaches = |from: &str, to: &str| {
         let (mut open, mut seen) = (vec![from], Vec::new());
         while let Some(next) = open.pop() {
@@ -68,14 +79,24 @@ fn cycles(inputs: &Inputs) -> Vec<Finding> {
     };
     let edges = inputs.manifests.iter().flat_map(|m| m.calls.iter().map(move |c| (m.name, c)));
     let closing = edges.filter(|(name, call)| reaches(call.service, name));
-    closing.map(|(name, c)| Finding::at(inputs.in_service(name, c.operation), format!("{name} calls {}, which calls it back", c.service))).collect()
+    closing
+        .map(|(name, c)| {
+            Finding::at(
+                inputs.in_service(name, c.operation),
+                format!("{name} calls {}, which calls it back", c.service),
+            )
+        })
+        .collect()
 }
 
 fn asks_auth(inputs: &Inputs) -> Vec<Finding> {
     let mut found = Vec::new();
     for manifest in inputs.manifests.iter().filter(|m| m.name != "auth") {
         for call in manifest.calls.iter().filter(|c| c.service == "auth") {
-            let what = format!("{} asks auth at request time; decide on the identity that comes with the request", manifest.name);
+            let what = format!(
+                "{} asks auth at request time; decide on the identity that comes with the request",
+                manifest.name
+            );
             found.push(Finding::at(inputs.in_service(manifest.name, call.operation), what));
         }
     }

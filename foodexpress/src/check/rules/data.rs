@@ -26,13 +26,21 @@ fn floats(inputs: &Inputs) -> Vec<Finding> {
     for (file, _) in inputs.rust().filter(|(f, _)| f.service().is_some() || f.path.starts_with("contracts/")) {
         for (at, code) in file.source().code.iter().enumerate() {
             if let Some(word) = ["f32", "f64"].iter().find(|w| has_word(code, w)) {
-                found.push(Finding::new(&*file.path, at + 1, format!("{word} cannot hold money; use kernel::money or whole numbers")));
+                found.push(Finding::new(
+                    &*file.path,
+                    at + 1,
+                    format!("{word} cannot hold money; use kernel::money or whole numbers"),
+                ));
             }
         }
         // In literals only casts and declarations of SQL matter, and those write their types in capitals.
         for literal in file.source().literals.iter().filter(|l| crate::check::sql::is_sql(&l.text)) {
             for word in words(&literal.text).iter().filter(|w| INEXACT.contains(&w.text.as_str())) {
-                found.push(Finding::new(&*file.path, literal.line + word.line - 1, format!("{} is not exact", word.text)));
+                found.push(Finding::new(
+                    &*file.path,
+                    literal.line + word.line - 1,
+                    format!("{} is not exact", word.text),
+                ));
             }
         }
     }
@@ -45,7 +53,8 @@ fn floats(inputs: &Inputs) -> Vec<Finding> {
 }
 
 /// Words that say a column is an amount of money.
-const AMOUNTS: &[&str] = &["amount", "price", "fee", "total", "subtotal", "cost", "tip", "balance", "cents", "discount"];
+const AMOUNTS: &[&str] =
+    &["amount", "price", "fee", "total", "subtotal", "cost", "tip", "balance", "cents", "discount"];
 
 fn columns(inputs: &Inputs) -> impl Iterator<Item = (&str, tables::Column)> {
     let migrations = inputs.files.iter().filter(|f| f.is_migration());
@@ -65,7 +74,8 @@ fn money(inputs: &Inputs) -> Vec<Finding> {
 fn moments(inputs: &Inputs) -> Vec<Finding> {
     const OTHER: &[&str] = &["TIMESTAMP", "DATE", "TIME", "TIMETZ", "DATETIME", "INTERVAL"];
     let wrong = |column: &tables::Column| {
-        let moment = column.name == "at" || ["_at", "_until", "_time", "_from"].iter().any(|end| column.name.ends_with(end));
+        let moment =
+            column.name == "at" || ["_at", "_until", "_time", "_from"].iter().any(|end| column.name.ends_with(end));
         OTHER.contains(&column.kind.as_str()) || (moment && column.kind != "TIMESTAMPTZ")
     };
     let found = columns(inputs).filter(|(_, c)| wrong(c));
@@ -74,5 +84,6 @@ fn moments(inputs: &Inputs) -> Vec<Finding> {
 
 fn column_finding(path: &str, column: &tables::Column, what: &str) -> Finding {
     let (table, name, kind) = (&column.table, &column.name, &column.kind);
-    Finding::new(path, column.line, format!("{table}.{name} is {kind}: {what}")).about(format!("{path}: {table}.{name}"))
+    Finding::new(path, column.line, format!("{table}.{name} is {kind}: {what}"))
+        .about(format!("{path}: {table}.{name}"))
 }

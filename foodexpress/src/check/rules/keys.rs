@@ -4,17 +4,21 @@ use super::rule;
 use crate::check::inputs::Inputs;
 use crate::check::{Finding, Rule, tables};
 
-pub(super) const RULES: &[Rule] = &[rule("D3", "every key of a service's table begins with org_id and identities in it are UUIDs", keys, |i| {
-    let text = "CREATE TABLE planted (\n    org_id UUID NOT NULL,\n    id UUID NOT NULL,\n    PRIMARY KEY (id)\n);\n";
-    i.put_violation("services/planted/migrations/001_planted.sql", text, 4)
-})];
+pub(super) const RULES: &[Rule] =
+    &[rule("D3", "every key of a service's table begins with org_id and identities in it are UUIDs", keys, |i| {
+        let text =
+            "CREATE TABLE planted (\n    org_id UUID NOT NULL,\n    id UUID NOT NULL,\n    PRIMARY KEY (id)\n);\n";
+        i.put_violation("services/planted/migrations/001_planted.sql", text, 4)
+    })];
 
 fn keys(inputs: &Inputs) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in inputs.files.iter().filter(|f| f.is_migration() && f.service().is_some()) {
         let schema = tables::read(&file.text);
         let mut say = |line: usize, table: &str, what: String| {
-            found.push(Finding::new(&*file.path, line, format!("{table}: {what}")).about(format!("{}: {table}", file.path)));
+            found.push(
+                Finding::new(&*file.path, line, format!("{table}: {what}")).about(format!("{}: {table}", file.path)),
+            );
         };
         for table in &schema.tables {
             if !schema.keys.iter().any(|k| k.primary && k.table == table.text) {

@@ -14,11 +14,25 @@ use super::{Finding, Place, Rule};
 
 /// Every rule but the one about the list of exceptions.
 pub(super) fn all() -> Vec<Rule> {
-    let lists = [arrows::RULES, tables::RULES, calls::RULES, data::RULES, keys::RULES, messages::RULES, routes::RULES, tidy::RULES];
+    let lists = [
+        arrows::RULES,
+        tables::RULES,
+        calls::RULES,
+        data::RULES,
+        keys::RULES,
+        messages::RULES,
+        routes::RULES,
+        tidy::RULES,
+    ];
     lists.concat()
 }
 
-const fn rule(name: &'static str, says: &'static str, check: fn(&Inputs) -> Vec<Finding>, plant: fn(&mut Inputs) -> Place) -> Rule {
+const fn rule(
+    name: &'static str,
+    says: &'static str,
+    check: fn(&Inputs) -> Vec<Finding>,
+    plant: fn(&mut Inputs) -> Place,
+) -> Rule {
     Rule { name, says, check, plant }
 }
 

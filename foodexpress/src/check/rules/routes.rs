@@ -20,10 +20,15 @@ pub(super) const RULES: &[Rule] = &[
         let method = i.manifests.first().and_then(|m| m.routes.first()).map_or("GET", |r| r.method);
         plant_at(i, first, |r| RouteDoc { method, ..r })
     }),
-    rule("bodies", "request bodies refuse fields that they do not know", open_bodies, |i| plant(i, |r| RouteDoc { shape: open_shape, ..r })),
-    rule("permissions", "every route's permission is one of the contract's, and every one of those is used", permissions, |i| {
-        plant(i, |r| RouteDoc { access: Access::May(Permission { name: "planted.do", roles: &["NOBODY"] }), ..r })
+    rule("bodies", "request bodies refuse fields that they do not know", open_bodies, |i| {
+        plant(i, |r| RouteDoc { shape: open_shape, ..r })
     }),
+    rule(
+        "permissions",
+        "every route's permission is one of the contract's, and every one of those is used",
+        permissions,
+        |i| plant(i, |r| RouteDoc { access: Access::May(Permission { name: "planted.do", roles: &["NOBODY"] }), ..r }),
+    ),
 ];
 
 fn no_shape(_: &mut SchemaGenerator) -> OperationShape {
@@ -41,7 +46,15 @@ fn plant(inputs: &mut Inputs, change: impl FnOnce(RouteDoc) -> RouteDoc) -> Plac
 
 fn plant_at(inputs: &mut Inputs, path: &'static str, change: impl FnOnce(RouteDoc) -> RouteDoc) -> Place {
     let (access, repeat) = (Access::SignedIn, Repeat::Reads);
-    let route = RouteDoc { method: "GET", path, access, repeat, summary: "Planted", operation: "planted".into(), shape: no_shape };
+    let route = RouteDoc {
+        method: "GET",
+        path,
+        access,
+        repeat,
+        summary: "Planted",
+        operation: "planted".into(),
+        shape: no_shape,
+    };
     inputs.manifests.push(Manifest { routes: vec![change(route)], ..planted() });
     inputs.put_violation("services/planted/src/api.rs", &format!("//! Planted.\n\nconst PATH: &str = \"{path}\";\n"), 3)
 }
@@ -83,7 +96,8 @@ fn once(inputs: &Inputs) -> Vec<Finding> {
     let mut found = Vec::new();
     for (service, route) in all(inputs) {
         // Two templates that differ in the names of their parameters only are the same address.
-        let steps: Vec<&str> = route.path.split('/').map(|step| if step.starts_with('{') { "{}" } else { step }).collect();
+        let steps: Vec<&str> =
+            route.path.split('/').map(|step| if step.starts_with('{') { "{}" } else { step }).collect();
         if let Some(other) = seen.insert((route.method, steps.join("/")), service) {
             found.push(finding(inputs, service, route, &format!("{other} has it too")));
         }
@@ -101,7 +115,8 @@ fn open_bodies(inputs: &Inputs) -> Vec<Finding> {
         let mut open = BTreeSet::new();
         find_open(&root, &root, "", &mut BTreeSet::new(), &mut open);
         for pointer in open {
-            let what = format!("{} takes fields that it does not know", if pointer.is_empty() { "/" } else { &pointer });
+            let what =
+                format!("{} takes fields that it does not know", if pointer.is_empty() { "/" } else { &pointer });
             found.push(finding(inputs, service, route, &what));
         }
     }
@@ -143,16 +158,27 @@ fn permissions(inputs: &Inputs) -> Vec<Finding> {
         let Access::May(permission) = route.access else { continue };
         used.insert(permission.name);
         if !inputs.permissions.contains(&permission) {
-            found.push(finding(inputs, service, route, &format!("{} is no permission of the contracts", permission.name)));
+            found.push(finding(
+                inputs,
+                service,
+                route,
+                &format!("{} is no permission of the contracts", permission.name),
+            ));
         }
     }
     for permission in &inputs.permissions {
         let place = inputs.locate(TABLE, &format!("\"{}\"", permission.name));
-        let constant = inputs.text(TABLE).and_then(|t| t.lines().nth(place.line - 1)).and_then(|l| l.split_whitespace().next()).unwrap_or("?");
+        let constant = inputs
+            .text(TABLE)
+            .and_then(|t| t.lines().nth(place.line - 1))
+            .and_then(|l| l.split_whitespace().next())
+            .unwrap_or("?");
         // A handler may ask for more than its row does, about the object it has found.
         let asked = |(_, file): (&str, &File)| file.source().shipped().any(|(_, code)| super::has_word(code, constant));
         if !used.contains(permission.name) && !inputs.service_code().any(asked) {
-            found.push(Finding::at(place.clone(), format!("nothing asks for {}", permission.name)).about(permission.name));
+            found.push(
+                Finding::at(place.clone(), format!("nothing asks for {}", permission.name)).about(permission.name),
+            );
         }
         for role in permission.roles.iter().filter(|role| !inputs.roles.contains(role)) {
             found.push(Finding::at(place.clone(), format!("{role} is no role")).about(permission.name));

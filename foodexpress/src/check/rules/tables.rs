@@ -9,7 +9,10 @@ use crate::check::{Finding, Rule, tables};
 
 pub(super) const RULES: &[Rule] = &[
     rule("F2", "no service's SQL names a table of another service, or a foreign schema", foreign_tables, |i| {
-        i.put("services/elsewhere/migrations/001_x.sql", "CREATE TABLE planted_rows (org_id UUID NOT NULL, PRIMARY KEY (org_id));");
+        i.put(
+            "services/elsewhere/migrations/001_x.sql",
+            "CREATE TABLE planted_rows (org_id UUID NOT NULL, PRIMARY KEY (org_id));",
+        );
         let text = "//! Planted.\nfn sum() {\n    sql!(\n        \"SELECT 1 AS value FROM planted_rows\"\n    );\n}\n";
         i.put_violation("services/planted/src/store.rs", text, 4)
     }),
@@ -17,10 +20,15 @@ pub(super) const RULES: &[Rule] = &[
         let text = "CREATE TABLE planted (\n    org_id UUID NOT NULL,\n    elsewhere_id UUID REFERENCES orders (id),\n    PRIMARY KEY (org_id)\n);\n";
         i.put_violation("services/planted/migrations/001_planted.sql", text, 3)
     }),
-    rule("F8", "events leave a service only through the outbox of a unit, which only the kernel writes", past_the_outbox, |i| {
-        let text = "//! Planted.\nfn shout() {\n    sql!(\"INSERT INTO outbox (id) VALUES ($1)\");\n}\n";
-        i.put_violation("services/planted/src/store.rs", text, 3)
-    }),
+    rule(
+        "F8",
+        "events leave a service only through the outbox of a unit, which only the kernel writes",
+        past_the_outbox,
+        |i| {
+            let text = "//! Planted.\nfn shout() {\n    sql!(\"INSERT INTO outbox (id) VALUES ($1)\");\n}\n";
+            i.put_violation("services/planted/src/store.rs", text, 3)
+        },
+    ),
     rule("F11", "no stored procedures, functions or triggers", procedures, |i| {
         let text = "CREATE TABLE planted (org_id UUID NOT NULL, PRIMARY KEY (org_id));\nCREATE TRIGGER planted AFTER INSERT ON planted BEGIN SELECT 1; END;\n";
         i.put_violation("services/planted/migrations/001_planted.sql", text, 2)
@@ -40,7 +48,8 @@ struct Sql<'a> {
 
 impl Sql<'_> {
     fn finding(&self, word: &Word, what: String) -> Finding {
-        Finding::new(&*self.file.path, self.line + word.line - 1, what).about(format!("{}: {}", self.file.path, word.text))
+        Finding::new(&*self.file.path, self.line + word.line - 1, what)
+            .about(format!("{}: {}", self.file.path, word.text))
     }
 }
 
@@ -90,9 +99,17 @@ fn foreign_tables(inputs: &Inputs) -> Vec<Finding> {
     // `row! { struct X in "table" }` names a table too.
     for (service, file) in inputs.service_code() {
         for literal in file.source().shipped_literals() {
-            let row = file.source().code.get(literal.line - 1).is_some_and(|code| code.contains("struct ") && code.contains(" in \""));
+            let row = file
+                .source()
+                .code
+                .get(literal.line - 1)
+                .is_some_and(|code| code.contains("struct ") && code.contains(" in \""));
             if let Some(other) = owner(service, &literal.text).filter(|_| row) {
-                found.push(Finding::new(&*file.path, literal.line, format!("{service} keeps rows of {}, a table of {other}", literal.text)));
+                found.push(Finding::new(
+                    &*file.path,
+                    literal.line,
+                    format!("{service} keeps rows of {}, a table of {other}", literal.text),
+                ));
             }
         }
     }
@@ -108,7 +125,11 @@ fn foreign_keys(inputs: &Inputs) -> Vec<Finding> {
         for pair in words.windows(2).filter(|pair| pair[0].is("REFERENCES")) {
             let table = &pair[1];
             if !owned.get(service).is_some_and(|own| own.contains(&table.text)) {
-                found.push(Finding::new(&*file.path, table.line, format!("{service} refers to {}, which is not its own", table.text)));
+                found.push(Finding::new(
+                    &*file.path,
+                    table.line,
+                    format!("{service} refers to {}, which is not its own", table.text),
+                ));
             }
         }
     }
@@ -163,9 +184,12 @@ fn procedures(inputs: &Inputs) -> Vec<Finding> {
     for sql in texts(inputs, |f| !f.path.starts_with("simulators/")) {
         let words = sql::words(sql.text);
         for (at, word) in words.iter().enumerate().filter(|(_, w)| w.is("CREATE")) {
-            let next = words[at + 1..].iter().find(|w| !["OR", "REPLACE", "CONSTRAINT", "TEMP"].iter().any(|skip| w.is(skip)));
+            let next =
+                words[at + 1..].iter().find(|w| !["OR", "REPLACE", "CONSTRAINT", "TEMP"].iter().any(|skip| w.is(skip)));
             if let Some(kind) = next.filter(|w| KINDS.iter().any(|kind| w.is(kind))) {
-                found.push(sql.finding(word, format!("CREATE {}: business lives in code", kind.text.to_ascii_uppercase())));
+                found.push(
+                    sql.finding(word, format!("CREATE {}: business lives in code", kind.text.to_ascii_uppercase())),
+                );
             }
         }
     }

@@ -3,16 +3,25 @@
 use super::{has_word, rule};
 use crate::check::inputs::Inputs;
 use crate::check::{Finding, Rule};
+use std::path::Path;
 
 pub(super) const RULES: &[Rule] = &[
     rule("headers", "every source file begins with a line that says what it is for", headers, |i| {
         i.put_violation("services/planted/src/lib.rs", "mod api;\n", 1)
     }),
     rule("sizes", "files stay below 400 lines, functions below 70, unless on the shrinking list", sizes, |i| {
-        i.put_violation("services/planted/src/lib.rs", &format!("//! Planted.\n\nfn long() {{\n{}}}\n", "    step();\n".repeat(70)), 3)
+        i.put_violation(
+            "services/planted/src/lib.rs",
+            &format!("//! Planted.\n\nfn long() {{\n{}}}\n", "    step();\n".repeat(70)),
+            3,
+        )
     }),
     rule("leftovers", "nothing unfinished is left lying, and what cannot fail says why", leftovers, |i| {
-        i.put_violation("services/planted/src/lib.rs", "//! Planted.\nfn first() -> u8 {\n    LIST.first().unwrap()\n}\n", 3)
+        i.put_violation(
+            "services/planted/src/lib.rs",
+            "//! Planted.\nfn first() -> u8 {\n    LIST.first().unwrap()\n}\n",
+            3,
+        )
     }),
     rule("links", "links between the documents lead somewhere", links, |i| {
         i.put_violation("docs/planted.md", "# Planted\n\nSee [the other page](nowhere.md).\n", 3)
@@ -30,14 +39,20 @@ const LONGEST_FUNCTION: usize = 70;
 const LARGEST_BLOB: u64 = 512 * 1024;
 
 fn headers(inputs: &Inputs) -> Vec<Finding> {
-    let bare = inputs.rust().filter(|(f, _)| f.text.lines().next().is_none_or(|first| !first.starts_with("//! ") || first.len() < 12));
+    let bare = inputs
+        .rust()
+        .filter(|(f, _)| f.text.lines().next().is_none_or(|first| !first.starts_with("//! ") || first.len() < 12));
     bare.map(|(f, _)| Finding::new(&*f.path, 1, "the first line does not say what the file is for")).collect()
 }
 
 fn sizes(inputs: &Inputs) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in inputs.files.iter().filter(|f| f.bytes > LARGEST_BLOB) {
-        found.push(Finding::new(&*file.path, 1, format!("{} KB is more than a repository should carry", file.bytes / 1024)));
+        found.push(Finding::new(
+            &*file.path,
+            1,
+            format!("{} KB is more than a repository should carry", file.bytes / 1024),
+        ));
     }
     for (file, _) in inputs.rust() {
         let lines = file.text.lines().count();
@@ -48,7 +63,11 @@ fn sizes(inputs: &Inputs) -> Vec<Finding> {
             let lines = function.last - function.first + 1;
             if lines > LONGEST_FUNCTION {
                 let what = format!("fn {} has {lines} lines", function.name);
-                found.push(Finding::new(&*file.path, function.first, what).about(format!("{}: {}", file.path, function.name)).sized(lines));
+                found.push(
+                    Finding::new(&*file.path, function.first, what)
+                        .about(format!("{}: {}", file.path, function.name))
+                        .sized(lines),
+                );
             }
         }
     }
@@ -58,7 +77,8 @@ fn sizes(inputs: &Inputs) -> Vec<Finding> {
 /// Taken apart, so that this file does not find itself.
 const UNFINISHED: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
 const UNFINISHED_CODE: &[&str] = &["todo!(", "unimplemented!(", "dbg!("];
-const SOURCES: &[&str] = &[".rs", ".sql", ".toml", ".sh", ".py", ".proto", ".ts", ".js", ".css", ".html", ".yaml", ".yml"];
+const SOURCES: &[&str] =
+    &[".rs", ".sql", ".toml", ".sh", ".py", ".proto", ".ts", ".js", ".css", ".html", ".yaml", ".yml"];
 
 fn leftovers(inputs: &Inputs) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -73,7 +93,11 @@ fn leftovers(inputs: &Inputs) -> Vec<Finding> {
     for (file, test) in inputs.rust() {
         for (line, code) in file.source().shipped() {
             if code.contains(".unwrap()") && !test {
-                found.push(Finding::new(&*file.path, line, "unwrap outside of tests; expect says why it cannot happen"));
+                found.push(Finding::new(
+                    &*file.path,
+                    line,
+                    "unwrap outside of tests; expect says why it cannot happen",
+                ));
             }
             if let Some(left) = UNFINISHED_CODE.iter().find(|left| code.contains(*left)) {
                 found.push(Finding::new(&*file.path, line, format!("{left}) is left")));
@@ -86,7 +110,7 @@ fn leftovers(inputs: &Inputs) -> Vec<Finding> {
 fn links(inputs: &Inputs) -> Vec<Finding> {
     let exists = |path: &str| inputs.files.iter().any(|f| f.path == path || f.path.starts_with(&format!("{path}/")));
     let mut found = Vec::new();
-    for file in inputs.files.iter().filter(|f| f.path.ends_with(".md")) {
+    for file in inputs.files.iter().filter(|f| Path::new(&f.path).extension().is_some_and(|e| e == "md")) {
         let mut fenced = false;
         for (at, line) in file.text.lines().enumerate() {
             fenced ^= line.trim_start().starts_with("```");
@@ -126,7 +150,8 @@ fn resolved(from: &str, target: &str) -> String {
 }
 
 /// Where people and machines keep what is theirs; taken apart, so that this file does not find itself.
-const ELSEWHERE: &[&str] = &[concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/ro", "ot/")];
+const ELSEWHERE: &[&str] =
+    &[concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/ro", "ot/")];
 
 fn machine_paths(inputs: &Inputs) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -150,5 +175,10 @@ fn machine_paths(inputs: &Inputs) -> Vec<Finding> {
 fn vague_names(inputs: &Inputs) -> Vec<Finding> {
     const VAGUE: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc", "base"];
     let vague = |path: &str| path.split('/').any(|part| VAGUE.contains(&part.trim_end_matches(".rs")));
-    inputs.files.iter().filter(|f| vague(&f.path)).map(|f| Finding::new(&*f.path, 1, "a name that says nothing")).collect()
+    inputs
+        .files
+        .iter()
+        .filter(|f| vague(&f.path))
+        .map(|f| Finding::new(&*f.path, 1, "a name that says nothing"))
+        .collect()
 }

@@ -81,7 +81,9 @@ impl Lane {
     /// Runs one statement in one round trip. Its messages leave in the first poll.
     pub(super) async fn ask(&self, text: &str, params: &[Value]) -> Result<Answer, StoreError> {
         let named = self.named(text, params);
-        let stream = if let Some(statement) = &named { self.client.query_raw(statement, params.iter().map(Param)).await } else {
+        let stream = if let Some(statement) = &named {
+            self.client.query_raw(statement, params.iter().map(Param)).await
+        } else {
             let typed = params.iter().map(|value| (Param(value), cells::type_of(value)));
             self.client.query_typed_raw(text, typed).await
         };

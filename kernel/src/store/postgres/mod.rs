@@ -89,7 +89,9 @@ impl Postgres {
 
     pub(crate) async fn prepare(&self, statement: &Statement) -> Result<(), StoreError> {
         let mut checker = self.checker.lock().await;
-        let lane = if let Some(lane) = checker.take().filter(|lane| !lane.client.is_closed()) { lane } else {
+        let lane = if let Some(lane) = checker.take().filter(|lane| !lane.client.is_closed()) {
+            lane
+        } else {
             let lane = connect::connect(&self.direct, false).await?;
             let path = format!("SET search_path = \"{}\"", self.schema);
             lane.client.batch_execute(&path).await.map_err(|e| engine_error(&e))?;

@@ -210,7 +210,8 @@ async fn refreshing_keeps_the_session_and_revoking_ends_it() {
         let revoke =
             json!({"token": renewed["refresh_token"], "client_id": CLIENT, "token_type_hint": "refresh_token"});
         for _ in 0..2 {
-            let answer = token::revoke_token(room.auth.clone(), AskedForm(asked(revoke.clone()))).await.unwrap().answer();
+            let answer =
+                token::revoke_token(room.auth.clone(), AskedForm(asked(revoke.clone()))).await.unwrap().answer();
             assert_eq!(answer.status, 200);
         }
         let refused = token_request(&room, renew(&renewed["refresh_token"])).await;

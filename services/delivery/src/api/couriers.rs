@@ -86,7 +86,9 @@ pub(crate) async fn change_shift(
 }
 
 fn name(caller: &Caller, known: Option<CourierRow>, wanted: Option<String>) -> Result<String, Fail> {
-    let Some(wanted) = wanted else { return Ok(known.map_or_else(|| name_from(&caller.email), |courier| courier.name)) };
+    let Some(wanted) = wanted else {
+        return Ok(known.map_or_else(|| name_from(&caller.email), |courier| courier.name));
+    };
     if wanted.trim().is_empty() || wanted.chars().any(char::is_control) {
         return Err(Fail::invalid("/name", "must be readable"));
     }

@@ -134,7 +134,8 @@ impl City {
             let delivery = self.delivery.clone();
             let fired = self.delivery.store.write(move |tx| {
                 let (delivery, timer) = (delivery.clone(), timer.clone());
-                let due = DueTimer { org: timer.org_id, entity: timer.entity_id, step: timer.step, due_at: timer.due_at };
+                let due =
+                    DueTimer { org: timer.org_id, entity: timer.entity_id, step: timer.step, due_at: timer.due_at };
                 async move {
                     tx.clear_timer(due.org, due.entity, &due.step).await?;
                     match due.step.as_str() {

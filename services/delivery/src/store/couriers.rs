@@ -88,10 +88,8 @@ pub(crate) async fn end_shift(tx: &Tx, id: Uuid) -> Result<(), StoreError> {
 }
 
 pub(crate) async fn position(db: &Db, courier: Uuid) -> Result<Option<PositionRow>, StoreError> {
-    let sql = sql!(
-        PositionRow,
-        "SELECT longitude_e6, latitude_e6, at FROM positions WHERE org_id = $1 AND courier_id = $2"
-    );
+    let sql =
+        sql!(PositionRow, "SELECT longitude_e6, latitude_e6, at FROM positions WHERE org_id = $1 AND courier_id = $2");
     db.maybe(sql, params![PLATFORM, courier]).await
 }
 
@@ -121,9 +119,8 @@ pub(crate) async fn occupy(tx: &Tx, courier: Uuid, order: Uuid) -> Result<bool, 
 
 /// Makes a courier free again who is busy with this order.
 pub(crate) async fn free(tx: &Tx, courier: Uuid, order: Uuid) -> Result<(), StoreError> {
-    let sql = sql!(
-        "UPDATE couriers SET busy_with = NULL, changed_at = $1 WHERE org_id = $2 AND id = $3 AND busy_with = $4"
-    );
+    let sql =
+        sql!("UPDATE couriers SET busy_with = NULL, changed_at = $1 WHERE org_id = $2 AND id = $3 AND busy_with = $4");
     exactly_one(tx.run(sql, params![tx.now(), PLATFORM, courier, order]).await?)
 }
 

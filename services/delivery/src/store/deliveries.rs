@@ -84,7 +84,8 @@ pub(crate) async fn hear(tx: &Tx, org: Uuid, order: Uuid, news: Heard) -> Result
 }
 
 pub(crate) async fn delivery(db: &Db, org: Uuid, order: Uuid) -> Result<Option<DeliveryRow>, StoreError> {
-    let sql = sql!(DeliveryRow, concat!("SELECT ", delivery_columns!(), " FROM deliveries WHERE org_id = $1 AND id = $2"));
+    let sql =
+        sql!(DeliveryRow, concat!("SELECT ", delivery_columns!(), " FROM deliveries WHERE org_id = $1 AND id = $2"));
     db.maybe(sql, params![org, order]).await
 }
 
@@ -98,7 +99,11 @@ pub(crate) async fn delivery_by_id(db: &Db, order: Uuid) -> Result<Option<Delive
 pub(crate) async fn waiting(db: &Db, limit: i64) -> Result<Vec<DeliveryRow>, StoreError> {
     let sql = sql!(
         DeliveryRow,
-        concat!("SELECT ", delivery_columns!(), " FROM deliveries WHERE status = 'WAITING' ORDER BY created_at, id LIMIT $1")
+        concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM deliveries WHERE status = 'WAITING' ORDER BY created_at, id LIMIT $1"
+        )
     );
     db.all(sql, params![limit]).await
 }

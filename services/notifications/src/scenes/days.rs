@@ -80,8 +80,10 @@ async fn a_courier_who_is_heard_of_before_the_order_is_told_of_when_it_is_known(
         city.send().await;
         let mut told: Vec<_> = city.mailbox().await.into_iter().map(|letter| (letter.title, letter.trace_id)).collect();
         told.sort();
-        let courier = |name: &str, trace: u128| (format!("{name} brings your order ORD-TEST1"), format!("{trace:032x}"));
-        let wanted = [courier("Mara", 2), courier("Nino", 3), ("We have your order ORD-TEST1".into(), format!("{:032x}", 1))];
+        let courier =
+            |name: &str, trace: u128| (format!("{name} brings your order ORD-TEST1"), format!("{trace:032x}"));
+        let wanted =
+            [courier("Mara", 2), courier("Nino", 3), ("We have your order ORD-TEST1".into(), format!("{:032x}", 1))];
         assert_eq!(told, wanted, "early: {early}");
     }
 }

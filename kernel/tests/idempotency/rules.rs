@@ -180,7 +180,7 @@ rule!(a_key_is_required_and_has_a_shape: key_headers, mistake Keyless seen by "n
 rule!(a_key_used_for_another_request_is_refused: other_request, mistake Keyless seen by "other body: ");
 rule!(a_decision_stays_with_its_key: decisions, mistake Keyless seen by "402 was decided anew");
 rule!(a_failure_leaves_neither_key_nor_effect: failures, mistake Outside seen by "failures left something");
-rule!(a_failure_may_be_tried_again: failures, mistake FailureAsAnswer seen by "after a failure with 404");
+rule!(a_failure_may_be_tried_again: failures, mistake FailureAsAnswer seen by "404 was wanted");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_belongs_to_one_caller_and_one_route() {

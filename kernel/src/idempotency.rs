@@ -157,7 +157,7 @@ fn read_key(headers: &HeaderMap) -> Result<String, Problem> {
     Ok(String::from_utf8_lossy(first).into_owned())
 }
 
-/// SHA-256 over method, path, sorted query, content type and the raw body (reliability rule 20).
+/// SHA-256 over method, path, sorted query, content type and the raw body: another request under the same key must not look the same.
 fn fingerprint(request: &Request) -> String {
     let mut query: Vec<&str> = request.uri.query().unwrap_or("").split('&').collect();
     query.sort_unstable();

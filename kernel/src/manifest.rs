@@ -92,7 +92,7 @@ pub struct JobDoc {
     pub trigger: String,
 }
 
-/// A synchronous call to another service; an exception that needs its reason (R5).
+/// A synchronous call to another service; an exception that needs its reason, because events are the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CallDoc {
     /// The service that is called.

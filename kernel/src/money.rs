@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// No amount may be larger, in either direction (reliability rule 30).
+/// No amount may be larger, in either direction: 10 billion euros is a mistake, and doubles are exact far beyond it.
 pub const LIMIT_MINOR: i64 = 1_000_000_000_000;
 
 /// An ISO 4217 code that we know the exponent of.

@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How often a relay that is not in charge looks after the head and the one that is.
 const FOLLOW: Duration = Duration::from_millis(200);
 
-// These texts run on PostgreSQL only, so they are not filed: the lease lives by the database's clock (reliability rule 4).
+// These texts run on PostgreSQL only, so they are not filed: the lease lives by the database's clock.
 const TAKE: &str = "INSERT INTO lease (name, owner, epoch, expires_at) VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3)) ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, epoch = lease.epoch + 1, expires_at = excluded.expires_at WHERE lease.expires_at <= clock_timestamp() OR lease.owner = excluded.owner RETURNING lease.epoch AS value";
 const RENEW: &str = "UPDATE lease SET expires_at = clock_timestamp() + make_interval(secs => $3) WHERE name = $1 AND epoch = $2 RETURNING epoch AS value";
 const RELEASE: &str =

@@ -1,4 +1,4 @@
-//! Checkers of the bus's promises: nothing lost and nothing made up (P4), versions in order (P5), any delivery ends alike (P6).
+//! Checkers of what the bus promises: nothing lost and nothing made up, versions in order, any delivery ends alike.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub async fn received(store: &Store, publisher: &str) -> Result<Vec<Fact>, Store
     store.read().all(sql, params![publisher]).await
 }
 
-/// P4: every published event was received exactly once, and no other.
+/// Every published event was received exactly once, and no other.
 pub fn compare(published: &[Fact], received: &[Fact]) -> Difference {
     let key = |f: &Fact| (f.aggregate_id, f.aggregate_version, f.id);
     let sent: BTreeSet<_> = published.iter().map(key).collect();
@@ -78,7 +78,7 @@ pub fn compare(published: &[Fact], received: &[Fact]) -> Difference {
     }
 }
 
-/// P5: the effects on each thing came in the order of its versions. Gives each place where they did not.
+/// The effects on each thing came in the order of its versions. Gives each place where they did not.
 pub fn disorder(applied: &[Fact]) -> Vec<String> {
     let mut last = BTreeMap::new();
     let mut found = Vec::new();

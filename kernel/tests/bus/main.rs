@@ -199,12 +199,12 @@ pub(crate) async fn until<F: AsyncFnMut() -> bool>(what: &str, mut so: F) {
     assert!(waited.await.is_ok(), "not within 60 s: {what}");
 }
 
-/// P4 and P5 between a publisher and a consumer, for the types that this consumer hears.
+/// Nothing lost, nothing made up, and order, between a publisher and a consumer, for the types that this consumer hears.
 pub(crate) async fn check(publisher: &Store, name: &str, consumer: &Store, hears: &[EventDef]) {
     let difference = differ(publisher, name, consumer, hears).await;
-    assert_eq!(difference, Difference::default(), "P4 of {name}");
+    assert_eq!(difference, Difference::default(), "lost or made up: {name}");
     let applied = bus::applied(consumer, name).await.unwrap();
-    assert_eq!(bus::disorder(&applied), Vec::<String>::new(), "P5 of {name}");
+    assert_eq!(bus::disorder(&applied), Vec::<String>::new(), "order: {name}");
 }
 
 pub(crate) async fn differ(publisher: &Store, name: &str, consumer: &Store, hears: &[EventDef]) -> Difference {

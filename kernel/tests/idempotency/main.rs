@@ -1,4 +1,4 @@
-//! One key, one effect, one answer (P9), over real HTTP, on a service with its own database, on every engine there is.
+//! One key, one effect, one answer, over real HTTP, on a service with its own database, on every engine there is.
 //!
 //! Each check gives its complaints as text. It is run twice: over a sound service, where it must be silent, and over one
 //! with a planted mistake, where it must not be.

@@ -25,7 +25,7 @@ pub(super) async fn run(lane: &Lane, schema: &str, all: &[Migration]) -> Result<
     in_lock(client, schema, finish(client, schema)).await
 }
 
-/// Reliability rule 48: an acknowledged commit is on disk.
+/// An acknowledged commit is on disk.
 async fn refuse_loose_commits(client: &Client) -> Result<(), StoreError> {
     let loose = "SELECT current_setting('synchronous_commit') IN ('off', 'local') OR current_setting('fsync') = 'off'";
     let row = client.query_typed_one(loose, &[]).await.map_err(failed)?;

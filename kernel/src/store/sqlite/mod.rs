@@ -22,7 +22,7 @@ pub(crate) use reader::SqliteRead;
 pub(crate) use unit::SqliteUnit;
 use writer::{Command, Writer};
 
-/// Below this the WAL-reset bug can corrupt a database (reliability rule 47).
+/// Below this the WAL-reset bug can corrupt a database; 3.51.3 mended it.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// Units that may wait before callers wait: memory stays bounded under overload.
 const QUEUE: usize = 1024;

@@ -215,7 +215,7 @@ impl Writer {
             Ok(connection) => self.connection = Arc::new(Mutex::new(connection)),
             Err(error) => {
                 tracing::error!(%error, "the database cannot be opened again");
-                // Rule 8: going on after a disk error can lose what was acknowledged. The supervisor starts us anew.
+                // Going on after a disk error can lose what was acknowledged. The supervisor starts us anew.
                 std::process::exit(1);
             }
         }

@@ -9,7 +9,7 @@ use kernel::config::{self, Sources};
 use kernel::events::{Event as _, Follower, Received};
 use kernel::http::Signer;
 use kernel::registry::Directory;
-use kernel::task::Tasks;
+use kernel::task::{Failure, Tasks};
 use kernel::telemetry;
 use prometheus_client::registry::Registry;
 use schemars::JsonSchema;
@@ -47,6 +47,11 @@ pub(crate) struct Door {
 }
 
 impl Door {
+    /// Waits until one of its tasks dies.
+    pub(crate) async fn failure(&self) -> Failure {
+        self.tasks.failure().await
+    }
+
     /// Closes it: no new connections, running requests end.
     pub(crate) async fn stop(self) {
         self.tasks.drain(Duration::from_secs(20)).await;

@@ -23,7 +23,10 @@ fn main() -> ExitCode {
     let command = commands::Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("city").build();
     let runtime = runtime.expect("the system gives a process its threads");
-    match runtime.block_on(command.run()) {
+    let ended = runtime.block_on(command.run());
+    // A read of standard input cannot be called off; waiting for it would keep a stopped member from ending.
+    runtime.shutdown_background();
+    match ended {
         Ok(code) => code,
         Err(error) => {
             commands::complain(&error);

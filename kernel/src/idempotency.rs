@@ -119,9 +119,15 @@ impl Slot {
     }
 }
 
-/// Removes answers that nobody may ask for again; returns how many.
+/// Answers that one unit removes at the most: every other unit waits for it.
+pub const PURGE_AT_ONCE: u64 = 500;
+
+/// Removes some answers that nobody may ask for again; returns how many. Fewer than [`PURGE_AT_ONCE`] were the last.
 pub async fn purge(tx: &Tx, now: Timestamp) -> Result<u64, StoreError> {
-    tx.run(sql!("DELETE FROM idempotency WHERE expires_at < $1"), params![now]).await
+    let sql = sql!(
+        "DELETE FROM idempotency WHERE (org_id, principal, method, route, key) IN (SELECT org_id, principal, method, route, key FROM idempotency WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)"
+    );
+    tx.run(sql, params![now, i64::try_from(PURGE_AT_ONCE).unwrap_or(i64::MAX)]).await
 }
 
 /// Whether an answer is a decision that a second try must meet again. Others left nothing behind.

@@ -30,7 +30,8 @@ pub(super) struct Toll {
 /// Carries out the plan.
 pub(super) async fn carry_out(plan: &[Kill], city: &Supervised, struck: impl Fn(usize)) -> Result<Toll> {
     let toll = Mutex::new(Toll::default());
-    let http = reqwest::Client::builder().timeout(Duration::from_millis(300)).pool_max_idle_per_host(0).build()?;
+    let http =
+        reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(300)).pool_max_idle_per_host(0).build()?;
     let mut returns = FuturesUnordered::new();
     for kill in plan {
         // Those on their way back are watched meanwhile: a watch that pauses would count its own pause as theirs.

@@ -13,6 +13,7 @@ use kernel::registry::Directory;
 use kernel::service::{Running, Surroundings};
 use tokio::net::TcpListener;
 
+use super::process;
 use super::supervise::{Child, Launcher, until_ready};
 use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
 use crate::{door, services};
@@ -152,6 +153,13 @@ impl City {
         for service in &self.services {
             waits.push(Box::pin(async move { format!("{}: {}", service.name, service.failure().await) }));
         }
+        waits.push(Box::pin(async { format!("{GATEWAY}: {}", self.door.failure().await) }));
+        waits.push(Box::pin(async {
+            while process::is_alive(self.card_network.pid()) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            format!("{CARD_NETWORK}: its process ended; its log says why")
+        }));
         futures::future::select_all(waits).await.0
     }
 
@@ -180,9 +188,13 @@ pub(crate) async fn serve(
     let listener = common.listener(name).await?;
     if name == GATEWAY {
         let door = common.gateway(listener).await?;
-        stop.await;
-        door.stop().await;
-        return Ok(());
+        return tokio::select! {
+            () = stop => {
+                door.stop().await;
+                Ok(())
+            }
+            failure = door.failure() => bail!("{name}: {failure}"),
+        };
     }
     let running = common.service(name, listener).await?;
     tokio::select! {

@@ -127,7 +127,7 @@ pub(super) async fn until_ready(
     let began = Instant::now();
     let probe = if name == CARD_NETWORK { "livez" } else { "readyz" };
     let url = format!("http://{address}/{probe}");
-    let http = reqwest::Client::builder().timeout(Duration::from_millis(500)).build()?;
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(500)).build()?;
     while began.elapsed() < within {
         if http.get(&url).send().await.is_ok_and(|r| r.status().is_success()) {
             return Ok(());

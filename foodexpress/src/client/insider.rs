@@ -22,7 +22,7 @@ impl Insider {
     pub(crate) fn of(data: &DataFolder, map: &CityMap) -> Result<Self> {
         let secrets = data.secrets()?;
         let signer = Signer::new(secrets.get("internal")?.reveal());
-        let http = reqwest::Client::builder().timeout(std::time::Duration::from_secs(20)).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(20)).build()?;
         let api_key = secrets.get("card-network-api-key")?.reveal_text();
         Ok(Self { http, map: map.clone(), signer, clock: Clock::system(), api_key })
     }

@@ -54,6 +54,7 @@ impl Client {
     /// A client without a token.
     pub(crate) fn new(base: impl Into<String>) -> Result<Self> {
         let http = reqwest::Client::builder()
+            .no_proxy()
             .timeout(Duration::from_secs(15))
             // Shorter than the server's keep-alive, so that a pooled connection is not one that just closed.
             .pool_idle_timeout(Duration::from_secs(20))

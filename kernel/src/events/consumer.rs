@@ -30,6 +30,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// Between questions whether a publisher still refuses: only a hand can change that.
 const REFUSED_WAIT: Duration = Duration::from_secs(2);
 
+/// After this long in silence a position that was only read is written down; far below the time that events are kept.
+const REMEMBER: Duration = Duration::from_secs(60);
+
 /// Everything that one service hears, from whomever.
 pub(crate) struct Consumer {
     /// The reading service.
@@ -178,6 +181,12 @@ impl<'a> Session<'a> {
                 let stretch = tokio::select! {
                     () = shutdown.cancelled() => return Ended::Shutdown,
                     () = moved.wait() => return Ended::Broken("the position was set by hand".to_owned()),
+                    () = tokio::time::sleep(REMEMBER), if self.reached > self.stored.position => {
+                        if let Err(ended) = self.remember().await {
+                            return ended;
+                        }
+                        continue;
+                    }
                     stretch = feed.next() => stretch,
                 };
                 match self.take(stretch, &mut feed).await {
@@ -276,6 +285,17 @@ impl<'a> Session<'a> {
             return Err(halt.into());
         }
         self.stored.position = upto;
+        Ok(())
+    }
+
+    /// Writes down how far a quiet publisher was read, so that its purge never overtakes what we know of ourselves.
+    async fn remember(&mut self) -> Result<(), Ended> {
+        if self.stored.epoch.is_nil() {
+            return Ok(());
+        }
+        let step = Step { publisher: self.publisher, from: self.stored.clone(), to: self.reached, events: Vec::new() };
+        self.applier.apply(step).await?;
+        self.stored.position = self.reached;
         Ok(())
     }
 

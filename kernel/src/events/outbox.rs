@@ -85,7 +85,7 @@ fn shard(aggregate: Uuid) -> i64 {
 pub(crate) async fn outbox_head(db: &Db) -> Result<i64, StoreError> {
     let sql = sql!(
         Scalar<i64>,
-        "SELECT COALESCE(MAX(CASE WHEN published_at IS NULL THEN NULL ELSE COALESCE(position, seq) END), 0) AS value FROM outbox"
+        "SELECT COALESCE((SELECT MAX(position) FROM outbox WHERE position IS NOT NULL), (SELECT seq FROM outbox WHERE published_at IS NOT NULL AND position IS NULL ORDER BY seq DESC LIMIT 1), 0) AS value"
     );
     db.one(sql, Vec::new()).await.map(|Scalar(head)| head)
 }

@@ -17,9 +17,16 @@ pub(super) fn housekeeping(store: Store) -> Job {
     Job::new("housekeeping", Trigger::Every(ROUND), move || {
         let store = store.clone();
         async move {
+            let mut answers = 0;
+            loop {
+                let some = store.write(|tx| async move { idempotency::purge(&tx, tx.now()).await }).await;
+                let some = some.map_err(|e| JobError::new(e.to_string()))?;
+                answers += some;
+                if some < idempotency::PURGE_AT_ONCE {
+                    break;
+                }
+            }
             let purged = events::purge(&store, KEEP_EVENTS).await?;
-            let answers = store.write(|tx| async move { idempotency::purge(&tx, tx.now()).await }).await;
-            let answers = answers.map_err(|e| JobError::new(e.to_string()))?;
             tracing::debug!(events = purged.events, receipts = purged.receipts, answers, "forgot what is over");
             Ok(())
         }

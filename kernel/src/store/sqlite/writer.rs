@@ -177,13 +177,16 @@ impl Writer {
     fn write_events(&self, shared: &TxShared, batch: &mut Batch) -> Result<(), StoreError> {
         let events = std::mem::take(&mut shared.collected.lock().events);
         let connection = self.connection.lock();
+        // Told only when all are in: the number of an event that is rolled back is given out again.
+        let mut head = None;
         for event in events {
             // One writer: the commit itself is the publication.
             let row = event.row(Some(shared.now));
             let params: Vec<Value> = crate::store::Table::to_values(&row);
             unit::execute(&connection, Outgoing::INSERT, &params)?;
-            batch.head = Some(connection.last_insert_rowid());
+            head = Some(connection.last_insert_rowid());
         }
+        batch.head = head.or(batch.head);
         Ok(())
     }
 
@@ -203,7 +206,8 @@ impl Writer {
                 self.reopen();
                 for (job, end) in batch.ended {
                     let lost = || known.clone().map_or(End::Unknown, End::Store);
-                    job.finish(if matches!(end, End::Committed) { lost() } else { end });
+                    // A refusal may rest on what an earlier unit of this batch wrote, and that is gone too.
+                    job.finish(if matches!(end, End::Committed | End::Refused) { lost() } else { end });
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! A request as handlers' arguments read it, and those arguments.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use garde::Validate;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::assertion::Identity;
 use super::problem::Problem;
+use crate::clock::Timestamp;
 use crate::manifest::OperationShape;
 
 /// Deeper JSON than this is refused before it is parsed.
@@ -60,6 +62,22 @@ impl Caller {
     /// The person's id.
     pub fn id(&self) -> Uuid {
         self.0.user_id
+    }
+
+    /// Refuses a caller who signed in too long ago for what they want to do now.
+    ///
+    /// # Errors
+    /// 401 `fresh_sign_in_required`; signing in again helps.
+    pub fn signed_in_within(&self, window: Duration, now: Timestamp) -> Result<(), Problem> {
+        let age = now.seconds().saturating_sub(self.0.auth_time);
+        if u64::try_from(age).unwrap_or(0) <= window.as_secs() {
+            return Ok(());
+        }
+        Err(Problem::new(
+            401,
+            "fresh_sign_in_required",
+            "Sign in again: this needs a sign-in of the last quarter of an hour.",
+        ))
     }
 
     /// Whether one of the caller's roles is `role`.

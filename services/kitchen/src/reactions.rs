@@ -44,6 +44,10 @@ pub(crate) async fn order_updated(tx: Tx, state: Arc<Kitchen>, order: Received<O
     if order.status == OrderStatus::AwaitingAcceptance {
         steps::open_ticket(&tx, &state.settings, &order).await?;
     }
+    if order.status == OrderStatus::Ready {
+        // Usually our own news; otherwise the restaurant said so to orders, and the courier waits for our word.
+        step(&tx, order.org_id, order.order_id, Step::Finish).await?;
+    }
     Ok(())
 }
 

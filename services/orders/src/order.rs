@@ -164,7 +164,8 @@ impl Role {
         match to {
             Cancelled => !matches!(self, Self::Courier),
             Preparing | Ready => matches!(self, Self::Restaurant | Self::Support),
-            OutForDelivery | Delivered => matches!(self, Self::Courier | Self::Support),
+            // A courier says so to delivery, which alone knows whether the order is still in their hands.
+            OutForDelivery | Delivered => matches!(self, Self::Support),
             Pending | AwaitingAcceptance | Confirmed | Failed | Rejected | Expired => false,
         }
     }
@@ -240,6 +241,8 @@ kernel::refusals! {
         ChoicesInvalid = 422 "choices_invalid",
         /// The order is below the restaurant's minimum; see minimum_order_minor.
         BelowMinimum = 409 "below_minimum_order",
+        /// There is nothing to pay for this order, and an order that nobody pays for is not taken.
+        NothingToPay = 409 "nothing_to_pay",
         /// The amount is beyond what one order may cost.
         AmountTooLarge = 422 "amount_too_large",
         /// There is no such discount for this restaurant.

@@ -168,6 +168,9 @@ pub(crate) fn accept(restaurant: &RestaurantState, quote: &Quote, now: Timestamp
         let minimum = restaurant.minimum_order_minor;
         return Err(OrderRefusal::BelowMinimum.problem().with("minimum_order_minor", minimum).into());
     }
+    if quote.total_minor <= 0 {
+        return Err(OrderRefusal::NothingToPay.into());
+    }
     Ok(())
 }
 

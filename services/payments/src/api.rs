@@ -1,6 +1,7 @@
 //! Where a request enters: the route table, then the handlers in its order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use contracts::payments::PaymentStatus;
 use contracts::permissions::{ADMIN, LEDGER_READ, PAYMENT_MAKE, PAYMENT_REFUND, SUPPORT};
@@ -25,6 +26,9 @@ use crate::views::{
     PaymentPath, PaymentView, RefundView, StateCount,
 };
 use crate::webhook::Message;
+
+/// How fresh a sign-in must be that moves money.
+const FRESH: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) fn routes() -> Routes<Payments> {
     let provider = Access::Anyone("the provider signs its body");
@@ -144,13 +148,15 @@ async fn show_payment(
 ) -> Result<Json<PaymentDetail>, Fail> {
     let db = state.store.read();
     let payment = visible(&caller, store::payment(&db, path.0.id).await?)?;
-    Ok(Json(detail(&db, payment).await?))
+    Ok(Json(detail(&db, payment, caller.id()).await?))
 }
 
-async fn detail(db: &Db, payment: PaymentRow) -> Result<PaymentDetail, StoreError> {
+async fn detail(db: &Db, payment: PaymentRow, viewer: Uuid) -> Result<PaymentDetail, StoreError> {
     let attempts = store::attempts(db, payment.org_id, payment.id).await?;
     let refunds = store::refunds(db, payment.org_id, payment.id).await?;
-    let challenge = attempts.last().filter(|a| a.state == AttemptState::RequiresAction);
+    // Whoever opens the challenge can pass it, so nobody but the one who pays gets to see where it is.
+    let challenge =
+        attempts.last().filter(|a| a.state == AttemptState::RequiresAction && payment.customer_id == viewer);
     Ok(PaymentDetail {
         challenge_url: challenge.and_then(|a| a.challenge_url.clone()),
         payment: payment.into(),
@@ -167,6 +173,8 @@ async fn refund_payment(
     body: Body<NewRefund>,
 ) -> Result<Created<RefundView>, Fail> {
     let payment = visible(&caller, store::payment(&tx, path.0.id).await?)?;
+    // Giving money away is not for whoever finds a signed-in tablet.
+    caller.signed_in_within(FRESH, tx.now())?;
     let case = Case::of(&tx, payment.org_id, payment.order_id, Heard::default()).await?;
     let mut case = case.ok_or_else(Fail::not_found)?;
     let Body(NewRefund { amount_minor, reason }) = body;
@@ -246,7 +254,7 @@ async fn compare_books(state: Arc<Payments>) -> Result<Json<Comparison>, Fail> {
         Err(CompareError::Provider(error)) => {
             tracing::warn!(%error, "the books could not be compared");
             let detail = "The provider's books cannot be read now; ask again later.";
-            Err(Problem::new(503, "provider_unreachable", detail).retry_after(std::time::Duration::from_secs(5)).into())
+            Err(Problem::new(503, "provider_unreachable", detail).retry_after(Duration::from_secs(5)).into())
         }
     }
 }

@@ -90,6 +90,12 @@ pub(crate) async fn learn(
         refund.failure_code = Some(code.clone());
         store::unpromise(tx, refund.org_id, refund.payment_id, refund.amount_minor).await?;
         case.payment.promised_minor -= refund.amount_minor;
+        if case.heard.ended {
+            tracing::error!(
+                paymentId = %case.payment.id, orderId = %case.payment.order_id, amount = refund.amount_minor, code,
+                "the card takes no money of an ended order back; somebody has to pay it out another way"
+            );
+        }
     }
     refund.updated_at = tx.now();
     store::save_refund(tx, before, &refund).await?;

@@ -152,7 +152,7 @@ fn person(role: &str) -> Identity {
         email: "p@example.test".into(),
         roles,
         orgs: Vec::new(),
-        auth_time: 0,
+        auth_time: kernel::clock::Clock::system().now().seconds(),
         session: None,
     }
 }
@@ -224,6 +224,9 @@ async fn an_order_is_held_refused_retried_captured_and_refunded_and_both_books_a
     assert_eq!(city.call(Some(&customer), Method::POST, &refunds, part(1)).await.0, StatusCode::FORBIDDEN);
     let (status, refusal) = city.call(Some(&support), Method::POST, &refunds, part(2_001)).await;
     assert_eq!((status, &refusal["code"]), (StatusCode::CONFLICT, &json!("refund_exceeds_capture")));
+    let long_ago = Identity { auth_time: support.auth_time - 3600, ..support.clone() };
+    let (status, refusal) = city.call(Some(&long_ago), Method::POST, &refunds, part(1)).await;
+    assert_eq!((status, &refusal["code"]), (StatusCode::UNAUTHORIZED, &json!("fresh_sign_in_required")));
     assert_eq!(city.call(Some(&support), Method::POST, &refunds, part(2_000)).await.0, StatusCode::CREATED);
     city.payment(&customer, order.order_id, "REFUNDED").await;
 

@@ -186,7 +186,7 @@ impl Door {
                 // Refusals are counted; what broke behind us is also told.
                 if matches!(problem.status, 502 | 504) {
                     let told = async {
-                        tracing::warn!(code = %problem.code, status = problem.status, "request failed behind the gateway")
+                        tracing::warn!(code = %problem.code, status = problem.status, "request failed behind the gateway");
                     };
                     in_trace(trace, told).await;
                 }

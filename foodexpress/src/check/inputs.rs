@@ -210,7 +210,7 @@ fn walk(root: &Path, below: &str, all: &mut Vec<String>) -> Result<()> {
         let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
         match entry.file_type()? {
             kind if kind.is_dir() && !["target", "node_modules", ".git"].contains(&name.as_str()) => {
-                walk(root, &path, all)?
+                walk(root, &path, all)?;
             }
             kind if kind.is_file() => all.push(path),
             _ => {}

@@ -86,7 +86,7 @@ pub(super) async fn run(what: Events, data: &DataFolder, out: Output) -> Result<
         Events::Lag => every_service(&insider, "/internal/bus", out, show_lag).await?,
         Events::Parked => every_service(&insider, "/internal/parked", out, show_parked).await?,
         Events::Redrive { service, aggregate } => {
-            out.result(&insider.command(&service, "/internal/redrive", &json!({"aggregate": aggregate})).await?)
+            out.result(&insider.command(&service, "/internal/redrive", &json!({"aggregate": aggregate})).await?);
         }
         Events::Drop { service, event, reason } => out.result(
             &insider.command(&service, "/internal/drop-parked", &json!({"event_id": event, "reason": reason})).await?,
@@ -96,7 +96,7 @@ pub(super) async fn run(what: Events, data: &DataFolder, out: Output) -> Result<
             out.result(&insider.command(&service, "/internal/replay", &body).await?);
         }
         Events::Adopt { service, of } => {
-            out.result(&insider.command(&service, "/internal/adopt", &json!({"publisher": of})).await?)
+            out.result(&insider.command(&service, "/internal/adopt", &json!({"publisher": of})).await?);
         }
     }
     Ok(())

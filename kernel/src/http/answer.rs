@@ -46,7 +46,7 @@ impl Answer {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(&name), HeaderValue::try_from(&value)) {
                 response.headers_mut().append(name, value);
             } else {
-                tracing::error!(header = name, "an answer carries a header that HTTP does not allow")
+                tracing::error!(header = name, "an answer carries a header that HTTP does not allow");
             }
         }
         response

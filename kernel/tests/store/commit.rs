@@ -102,6 +102,21 @@ fn the_head_moves_after_the_commit_and_is_found_again_after_a_restart() {
     });
 }
 
+#[test]
+fn a_head_never_tells_of_an_event_that_was_rolled_back() {
+    on_every_engine(async |world| {
+        let store = world.open().await;
+        let thing = kernel::ids::fresh();
+        // The first event goes in, the second is refused for its version, and both are rolled back.
+        let doubled = store.write(move |tx: Tx| async move {
+            tx.emit(changed(thing, 1))?;
+            tx.emit(changed(thing, 1))
+        });
+        doubled.await.unwrap_err();
+        assert_eq!((outbox_count(&store).await, *store.head().borrow()), (0, 0));
+    });
+}
+
 async fn run_relay_of(store: kernel::store::Store, stop: CancellationToken) {
     run_relay(store, "the only one", stop).await;
 }

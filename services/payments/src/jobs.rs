@@ -153,7 +153,7 @@ async fn recover(state: &Payments) -> Result<(), WriteError<StoreError>> {
         }
         Ok(())
     };
-    state.calls.recovered.get_or_try_init(first).await.map(|()| ())
+    state.calls.recovered.get_or_try_init(first).await.copied()
 }
 
 async fn hand_out(state: &Arc<Payments>) -> Result<(), StoreError> {

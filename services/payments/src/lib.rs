@@ -4,7 +4,7 @@
 //! *void* lets it go; a *refund* gives back what was taken; an *intent* is what we are about to ask of the provider,
 //! written down with its key before the call; UNKNOWN is an intent whose outcome nobody has told us.
 //!
-//! Attempts: CREATED → AUTHORIZING → AUTHORIZED | REQUIRES_ACTION | DECLINED | UNKNOWN; AUTHORIZED → CAPTURING → CAPTURED,
+//! Attempts: CREATED → AUTHORIZING → AUTHORIZED | `REQUIRES_ACTION` | DECLINED | UNKNOWN; AUTHORIZED → CAPTURING → CAPTURED,
 //! → VOIDING → VOIDED, or → EXPIRED; UNKNOWN → only what its own operation can lead to. See `attempt`.
 //!
 //! What always holds:

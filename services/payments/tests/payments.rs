@@ -152,7 +152,7 @@ fn person(role: &str) -> Identity {
         email: "p@example.test".into(),
         roles,
         orgs: Vec::new(),
-        auth_time: kernel::clock::Clock::system().now().seconds(),
+        auth_time: Clock::system().now().seconds(),
         session: None,
     }
 }

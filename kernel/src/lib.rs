@@ -5,6 +5,7 @@ extern crate self as kernel;
 pub mod cards;
 pub mod clock;
 pub mod config;
+mod consul;
 pub mod docs;
 pub mod events;
 pub mod health;

@@ -2,6 +2,7 @@
 
 pub mod bus;
 pub mod derived;
+pub mod registry;
 pub mod room;
 pub mod station;
 pub mod store;

@@ -1,4 +1,4 @@
-//! Where the services of this city listen. The supervisor keeps the list; everybody else reads it.
+//! Where the services of this city listen, as everybody reads it; a backend of the registry keeps it right.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,8 +31,12 @@ impl Directory {
         self.0.store(Arc::new(services));
     }
 
-    /// Sets the instances of one service.
+    /// Sets the instances of one service. Setting what is there already changes nothing, so that readers keep their own
+    /// tables, which they make anew with every list.
     pub fn set(&self, service: &str, instances: Vec<SocketAddr>) {
+        if self.0.load().get(service) == Some(&instances) {
+            return;
+        }
         self.0.rcu(|old| {
             let mut next = BTreeMap::clone(old);
             next.insert(service.to_owned(), instances.clone());

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod docs;
 mod double_tap;
+mod engines;
 mod events;
 mod ls;
 mod migrate;
@@ -104,6 +105,9 @@ enum Command {
     /// Work the bus by hand.
     #[command(subcommand)]
     Events(events::Events),
+    /// Start, show and break real engines (PostgreSQL, Kafka, Redis …) for development and tests.
+    #[command(subcommand)]
+    Engines(engines::Engines),
     /// Print an access token of a demo account.
     Token(token::Token),
     /// Bring every database up to this program.
@@ -133,6 +137,7 @@ impl Cli {
             Command::CardNetwork(network) => return network.run().await.map(|()| ExitCode::SUCCESS),
             Command::Docs(docs) => return docs.run(out),
             Command::Check(check) => return check.run(out),
+            Command::Engines(what) => return engines::run(what, &self.data, out).await,
             _ => {}
         }
         let data = DataFolder::open(&self.data)?;
@@ -149,7 +154,7 @@ impl Cli {
             Command::Events(what) => events::run(what, &data, out).await?,
             Command::Token(token) => token.run(&data, out).await?,
             Command::Migrate => migrate::run(&data, out).await?,
-            Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) => {}
+            Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) | Command::Engines(_) => {}
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -7,7 +7,7 @@ use crate::check::{Finding, Place, Rule};
 pub(super) const RULES: &[Rule] = &[
     rule(
         "A3",
-        "crates depend only along the arrows kernel ← contracts ← services ← foodexpress and kernel ← gateway ← foodexpress",
+        "crates depend only along the arrows kernel ← contracts ← services ← foodexpress, kernel ← gateway ← foodexpress and engines ← foodexpress",
         layers,
         |i| i.put_package("services/planted", &["kernel", "orders"]),
     ),
@@ -33,7 +33,7 @@ pub(super) const RULES: &[Rule] = &[
 /// Which workspace crates one of this folder may use; none means any.
 fn allowed(folder: &str) -> Option<&'static [&'static str]> {
     match folder.split('/').next().unwrap_or(folder) {
-        "kernel" | "simulators" => Some(&[]),
+        "kernel" | "simulators" | "engines" => Some(&[]),
         "contracts" | "gateway" => Some(&["kernel"]),
         "services" => Some(&["kernel", "contracts"]),
         _ => None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::feed::Backoff;
-use super::inbox::{self, InboxRow, Place};
+use super::inbox::{self, Arrival, InboxRow, Place};
 use super::{Envelope, Fault, Reaction};
 use crate::store::{Store, StoreError, Tx, WriteError};
 use crate::telemetry::{self, Trace};
@@ -53,21 +53,13 @@ pub(crate) enum Stop {
 
 /// Handles events in the given unit: each takes effect once, and none overtakes a parked one of its aggregate.
 pub(crate) async fn handle(tx: &Tx, reactions: &[Reaction], events: &[Envelope]) -> Result<(), Stop> {
-    let Some(first) = events.first() else { return Ok(()) };
-    let mut seen = inbox::seen(tx, events).await?;
-    let held_up = inbox::held_up(tx, &first.source, events).await?;
     for envelope in events {
-        let Some(aggregate) = hearing(reactions, envelope).next().map(|r| r.def.aggregate) else { continue };
-        if seen.contains(&envelope.id) {
-            continue;
+        let Some(aggregate) = aggregate_of(reactions, envelope) else { continue };
+        match inbox::receive(tx, &InboxRow::of(envelope, aggregate, tx.now())).await? {
+            Arrival::Fresh => react(tx, reactions, envelope).await.map_err(Stop::Fault)?,
+            Arrival::Seen => {}
+            Arrival::HeldUp => inbox::park(tx, envelope, "an earlier event of the same thing is parked").await?,
         }
-        if held_up.contains(&envelope.subject) {
-            inbox::park(tx, envelope, "an earlier event of the same thing is parked").await?;
-            continue;
-        }
-        react(tx, reactions, envelope).await.map_err(Stop::Fault)?;
-        tx.insert(&InboxRow::of(envelope, aggregate, tx.now())).await?;
-        seen.insert(envelope.id);
     }
     Ok(())
 }

@@ -1,12 +1,10 @@
 //! The consumer's own tables: how far it has come with each publisher, what took effect, what is parked.
 
-use std::collections::HashSet;
-
 use uuid::Uuid;
 
 use super::Envelope;
 use crate::clock::Timestamp;
-use crate::store::{Db, Scalar, StoreError, Tx, any};
+use crate::store::{Db, Scalar, StoreError, Tx};
 use crate::{params, row, sql};
 
 row! {
@@ -105,21 +103,37 @@ pub(crate) async fn set_place(tx: &Tx, publisher: &str, place: &Place) -> Result
     Ok(tx.run(sql, params![publisher, place.epoch, place.position]).await? == 1)
 }
 
-/// Which of these events took effect already.
-pub(crate) async fn seen(db: &Db, events: &[Envelope]) -> Result<HashSet<Uuid>, StoreError> {
-    let ids: Vec<Uuid> = events.iter().map(|e| e.id).collect();
-    let sql = sql!(Scalar<Uuid>, "SELECT event_id AS value FROM inbox WHERE event_id = ANY($1)");
-    Ok(db.all(sql, params![any(&ids)]).await?.into_iter().map(|Scalar(id)| id).collect())
+/// What becomes of an event that has arrived.
+pub(crate) enum Arrival {
+    /// It is written down here; its effect belongs into the same unit.
+    Fresh,
+    /// It took effect before.
+    Seen,
+    /// An earlier event of the same thing waits for a hand.
+    HeldUp,
 }
 
-/// Which of the aggregates of these events have parked events.
-pub(crate) async fn held_up(db: &Db, publisher: &str, events: &[Envelope]) -> Result<HashSet<Uuid>, StoreError> {
-    let ids: Vec<Uuid> = events.iter().map(|e| e.subject).collect();
+/// Writes a receipt unless the event has one or stands behind a parked one; nearly always one statement.
+pub(crate) async fn receive(tx: &Tx, receipt: &InboxRow) -> Result<Arrival, StoreError> {
+    let InboxRow { event_id, publisher, aggregate_id, .. } = receipt;
     let sql = sql!(
-        Scalar<Uuid>,
-        "SELECT DISTINCT aggregate_id AS value FROM parked WHERE publisher = $1 AND aggregate_id = ANY($2)"
+        "INSERT INTO inbox (event_id, publisher, event_type, aggregate_type, aggregate_id, aggregate_version, position, received_at) SELECT $1, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), $5, $6, $7, $8 WHERE NOT EXISTS (SELECT 1 FROM parked WHERE publisher = $2 AND aggregate_id = $5) ON CONFLICT DO NOTHING"
     );
-    Ok(db.all(sql, params![publisher, any(&ids)]).await?.into_iter().map(|Scalar(id)| id).collect())
+    let values = params![
+        *event_id,
+        *publisher,
+        receipt.event_type,
+        receipt.aggregate_type,
+        *aggregate_id,
+        receipt.aggregate_version,
+        receipt.position,
+        receipt.received_at
+    ];
+    if tx.run(sql, values).await? == 1 {
+        return Ok(Arrival::Fresh);
+    }
+    let sql = sql!(Scalar<Uuid>, "SELECT event_id AS value FROM inbox WHERE event_id = $1");
+    Ok(if tx.maybe(sql, params![*event_id]).await?.is_some() { Arrival::Seen } else { Arrival::HeldUp })
 }
 
 /// Parks an event; one that is parked already keeps its place.

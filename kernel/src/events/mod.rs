@@ -14,6 +14,7 @@ mod projection;
 mod purge;
 mod reaction;
 mod rebuild;
+mod recent;
 pub(crate) mod relay;
 mod replay;
 mod source;
@@ -38,6 +39,7 @@ pub use projection::{forget, keep, projected, projected_by_id, projected_in_org}
 pub use purge::{Purged, purge};
 pub use reaction::{Fault, Reaction};
 pub(crate) use rebuild::rebuild;
+pub(crate) use recent::Recent;
 pub(crate) use relay::RELAY;
 pub(crate) use replay::tail;
 pub use replay::{adopt_epoch, replay};

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::wire::Stored;
 use super::{EventDef, Subject};
 use crate::clock::Timestamp;
 use crate::store::{Db, Json, Scalar, StoreError};
@@ -58,7 +59,7 @@ impl Outgoing {
     }
 
     /// The row; `published_at` is set where the commit itself publishes.
-    pub(crate) fn row(&self, published_at: Option<Timestamp>) -> OutboxRow {
+    pub(crate) fn row(self, published_at: Option<Timestamp>) -> OutboxRow {
         OutboxRow {
             id: self.id,
             org_id: self.subject.org,
@@ -67,12 +68,30 @@ impl Outgoing {
             aggregate_version: self.subject.version,
             event_type: self.def.name.to_owned(),
             schema_version: i64::from(self.def.version),
-            payload: self.body.clone(),
+            payload: self.body,
             headers: Json(Headers { traceparent: self.trace.traceparent() }),
             shard: shard(self.subject.id),
             created_at: self.at,
             published_at,
             attempts: 0,
+        }
+    }
+}
+
+impl OutboxRow {
+    /// The row as consumers get it, once its position is known.
+    pub(crate) fn at(self, position: i64) -> Stored {
+        Stored {
+            position,
+            id: self.id,
+            org_id: self.org_id,
+            aggregate_id: self.aggregate_id,
+            aggregate_version: self.aggregate_version,
+            event_type: self.event_type,
+            schema_version: self.schema_version,
+            payload: self.payload,
+            headers: self.headers,
+            created_at: self.created_at,
         }
     }
 }

@@ -120,9 +120,8 @@ async fn first_of(tx: &Tx, reactions: &[Reaction], queue: &Queue) -> Result<bool
         .map_err(|e| Stop::Fault(Fault::Park(format!("the parked event does not read: {e}"))))?;
     let aggregate = aggregate_of(reactions, &envelope)
         .ok_or_else(|| Stop::Fault(Fault::Park(format!("nothing here hears {} any more", envelope.kind))))?;
-    if inbox::seen(tx, std::slice::from_ref(&envelope)).await?.is_empty() {
+    if tx.add(&InboxRow::of(&envelope, aggregate, tx.now())).await? {
         react(tx, reactions, &envelope).await.map_err(Stop::Fault)?;
-        tx.insert(&InboxRow::of(&envelope, aggregate, tx.now())).await?;
     }
     unpark(tx, row.event_id).await?;
     Ok(true)

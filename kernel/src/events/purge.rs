@@ -41,6 +41,9 @@ pub async fn purge(store: &Store, keep: Duration) -> Result<Purged, StoreError> 
         purged.events += gone;
         after = next;
     }
+    if purged.events > 0 {
+        store.recent().forget();
+    }
     while let Some(from) = inbox_after {
         let unit = move |tx: Tx| async move { purge_inbox(&tx, from, receipts).await };
         let (gone, next) = store.write(unit).await.map_err(plain)?;

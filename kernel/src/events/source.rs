@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use http::HeaderMap;
@@ -12,6 +13,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::outbox_head;
+use super::recent::Room;
 use super::wire::{LARGEST_MESSAGE, Stored, proto};
 use crate::store::{List, Store, StoreError, any};
 use crate::{params, row, sql};
@@ -22,6 +24,10 @@ const BATCH_EVENTS: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 /// Rows read at once, so that a few large payloads do not fill the memory.
 const CHUNK: i64 = 64;
+/// Positions without anything for a consumer that it is not told of …
+const UNTOLD: i64 = 256;
+/// … unless it has been quiet for this long.
+const QUIET: Duration = Duration::from_secs(5);
 /// How far one batch may look ahead: a filter that fits nothing must not scan the whole outbox in one go.
 const WINDOW: i64 = 4096;
 
@@ -77,6 +83,7 @@ impl proto::outbox_server::Outbox for Source {
             epoch: identity.epoch.to_string(),
             head: self.store.head(),
             after: wanted.after,
+            told: wanted.after,
             types: wanted.types,
             greeted: false,
             closing: self.closing.clone(),
@@ -123,7 +130,10 @@ struct Reading {
     store: Store,
     epoch: String,
     head: watch::Receiver<i64>,
+    /// How far it has been read …
     after: i64,
+    /// … and how far the consumer knows of; in between there was nothing for it.
+    told: i64,
     types: Vec<String>,
     greeted: bool,
     closing: CancellationToken,
@@ -135,21 +145,37 @@ impl Reading {
             // Marked seen before the table is read: a commit in between wakes us once more instead of being missed.
             let head = *self.head.borrow_and_update();
             if head > self.after || !self.greeted {
-                // The first batch comes at once, empty or not: it tells the epoch.
-                let batch = self.read(head).await.map_err(broken)?;
-                self.after = batch.upto;
-                self.greeted = true;
-                return Ok(Some((batch, self)));
+                let (events, upto) = self.read(head).await.map_err(broken)?;
+                self.after = upto;
+                // The first batch comes at once, empty or not: it tells the epoch. Later ones are worth a message only
+                // for what is in them, or for the way they have come.
+                if !self.greeted || !events.is_empty() || upto - self.told >= UNTOLD {
+                    return Ok(Some(self.tell(events, head)));
+                }
+                continue;
             }
             tokio::select! {
                 () = self.closing.cancelled() => return Ok(None),
                 changed = self.head.changed() => if changed.is_err() { return Ok(None) },
+                () = tokio::time::sleep(QUIET), if self.after > self.told => return Ok(Some(self.tell(Vec::new(), head))),
             }
         }
     }
 
-    /// The next batch. Nothing beyond `head` is told, because only up to there all commits are known to be visible.
-    async fn read(&self, head: i64) -> Result<proto::Batch, StoreError> {
+    fn tell(mut self, events: Vec<proto::Event>, head: i64) -> (proto::Batch, Self) {
+        let batch = proto::Batch { epoch: self.epoch.clone(), after: self.told, upto: self.after, head, events };
+        self.told = self.after;
+        self.greeted = true;
+        (batch, self)
+    }
+
+    /// What comes next, and how far that reaches. Nothing beyond `head` is told, because only up to there all commits are
+    /// known to be visible.
+    async fn read(&self, head: i64) -> Result<(Vec<proto::Event>, i64), StoreError> {
+        let room = Room { events: BATCH_EVENTS, bytes: BATCH_BYTES };
+        if let Some(known) = self.store.recent().between(self.after, head.max(self.after), &self.types, &room) {
+            return Ok(known);
+        }
         let end = head.min(self.after.saturating_add(WINDOW)).max(self.after);
         let mut events: Vec<proto::Event> = Vec::new();
         let (mut bytes, mut upto) = (0_usize, self.after);
@@ -158,7 +184,7 @@ impl Reading {
             let short = rows.len() < usize::try_from(CHUNK).expect("a small number");
             let mut full = false;
             for row in rows {
-                full = events.len() >= BATCH_EVENTS || (bytes + row.payload.len() > BATCH_BYTES && !events.is_empty());
+                full = events.len() >= room.events || (bytes + row.payload.len() > room.bytes && !events.is_empty());
                 if full {
                     break;
                 }
@@ -173,7 +199,7 @@ impl Reading {
                 upto = end;
             }
         }
-        Ok(proto::Batch { epoch: self.epoch.clone(), after: self.after, upto, head, events })
+        Ok((events, upto))
     }
 
     async fn chunk(&self, after: i64, end: i64) -> Result<Vec<Stored>, StoreError> {

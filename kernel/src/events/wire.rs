@@ -25,17 +25,17 @@ pub(super) const LARGEST_MESSAGE: usize = 16 << 20;
 
 row! {
     /// An outbox row as consumers get it.
-    pub(super) struct Stored {
-        pub(super) position: i64,
-        pub(super) id: Uuid,
-        pub(super) org_id: Uuid,
-        pub(super) aggregate_id: Uuid,
-        pub(super) aggregate_version: i64,
-        pub(super) event_type: String,
-        pub(super) schema_version: i64,
-        pub(super) payload: String,
-        pub(super) headers: Json<Headers>,
-        pub(super) created_at: Timestamp,
+    pub(crate) struct Stored {
+        pub(crate) position: i64,
+        pub(crate) id: Uuid,
+        pub(crate) org_id: Uuid,
+        pub(crate) aggregate_id: Uuid,
+        pub(crate) aggregate_version: i64,
+        pub(crate) event_type: String,
+        pub(crate) schema_version: i64,
+        pub(crate) payload: String,
+        pub(crate) headers: Json<Headers>,
+        pub(crate) created_at: Timestamp,
     }
 }
 

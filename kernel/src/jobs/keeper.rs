@@ -12,6 +12,10 @@ use crate::store::{Store, StoreError, WriteError};
 
 /// How often one looks whether a taken lease has become free.
 const LOOK: Duration = Duration::from_millis(250);
+/// A lease is kept this long after the last work: under load it is not taken and given back for each commit.
+const LINGER: Duration = Duration::from_millis(250);
+/// The same where one process has the database to itself, and nobody waits for what it holds.
+const LINGER_ALONE: Duration = Duration::from_secs(4);
 /// A pause after the database failed, so that its log stays readable.
 const TROUBLE: Duration = Duration::from_secs(1);
 /// Work under way at shutdown may go on for this long.
@@ -37,6 +41,11 @@ impl Keeper {
 
     pub(super) fn is_held(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// How long to keep the lease after the last work. Taking it is a commit of its own that the next work waits for.
+    pub(super) fn linger(&self) -> Duration {
+        if self.store.orders_by_insert() { LINGER_ALONE } else { LINGER }
     }
 
     /// Waits until the lease is ours; none at shutdown.

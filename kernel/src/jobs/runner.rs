@@ -18,8 +18,6 @@ use crate::store::{Store, StoreError, WriteError};
 use crate::task::panic_text;
 use crate::telemetry::{Trace, in_trace};
 
-/// A woken job keeps its lease this long after a run: under load it is not taken and given back for each commit.
-const LINGER: Duration = Duration::from_millis(250);
 /// A pause after the database failed.
 const TROUBLE: Duration = Duration::from_secs(1);
 
@@ -93,7 +91,7 @@ impl Runner {
                     return;
                 }
             }
-            () = tokio::time::sleep(LINGER), if self.keeper.is_held() => {
+            () = tokio::time::sleep(self.keeper.linger()), if self.keeper.is_held() => {
                 return self.keeper.release(ran.clone()).await;
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use futures::stream::StreamExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use super::lease::Lease;
 use super::schedule::reach;
 use crate::clock::Timestamp;
 use crate::events::Fault;
-use crate::store::{Store, StoreError, Tx, WriteError, any};
+use crate::store::{Scalar, Store, StoreError, Tx, WriteError, any};
 use crate::telemetry::{Trace, in_trace};
 use crate::{params, row, sql};
 
@@ -21,8 +22,8 @@ use crate::{params, row, sql};
 pub(super) const WAKE: &str = "timers";
 /// Another process may have set a timer, and its commit does not wake us: one looks this often.
 const SAFETY_LOOK: Duration = Duration::from_secs(5);
-/// The lease is kept this long after the last timer, so that a busy service does not take it for each.
-const LINGER: Duration = Duration::from_millis(250);
+/// Timers that are fired side by side; on one writer their units commit together.
+const AT_ONCE: usize = 32;
 /// A timer whose trouble passes is tried again after 1, 2, 4, … seconds, at most after this many …
 const LONGEST_BACKOFF_S: u64 = 60;
 /// … and one that trying again will hardly help, after this.
@@ -105,14 +106,12 @@ pub(super) struct Timers {
 impl Timers {
     pub(super) async fn fire_until_shutdown(mut self) {
         while !self.shutdown.is_cancelled() {
-            let next = self.next().await.unwrap_or_else(|error| {
+            let (due, next) = self.look().await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the timers could not be read");
-                Vec::new()
+                (Vec::new(), None)
             });
-            let now = self.store.clock().now();
-            let due: Vec<TimerRow> = next.iter().take_while(|row| row.due_at <= now).cloned().collect();
             if due.is_empty() {
-                self.wait(next.first().map(|row| row.due_at)).await;
+                self.wait(next).await;
             } else if let Some(lease) = self.keeper.hold(&self.shutdown).await {
                 let all = fire_all(self.store.clone(), self.timers.clone(), lease, due);
                 if let Some(Fired::Zombie) = self.keeper.run(all, &self.shutdown).await {
@@ -123,14 +122,23 @@ impl Timers {
         self.keeper.release(None).await;
     }
 
-    /// The next timers this program knows how to fire, in the order of their deadlines.
-    async fn next(&self) -> Result<Vec<TimerRow>, StoreError> {
+    /// Timers that are due, of those that this program knows how to fire; if there are none, when the next one will be.
+    async fn look(&self) -> Result<(Vec<TimerRow>, Option<Timestamp>), StoreError> {
         let steps: Vec<String> = self.timers.iter().map(|timer| timer.step.to_owned()).collect();
-        let sql = sql!(
+        let (db, now) = (self.store.read(), self.store.clock().now());
+        let due = sql!(
             TimerRow,
-            "SELECT org_id, entity_id, step, due_at, attempts FROM saga_timer WHERE step = ANY($1) ORDER BY due_at, entity_id LIMIT 64"
+            "SELECT org_id, entity_id, step, due_at, attempts FROM saga_timer WHERE step = ANY($1) AND due_at <= $2 ORDER BY due_at, entity_id LIMIT 256"
         );
-        self.store.read().all(sql, params![any(&steps)]).await
+        let due = db.all(due, params![any(&steps), now]).await?;
+        if !due.is_empty() {
+            return Ok((due, None));
+        }
+        let next = sql!(
+            Scalar<Timestamp>,
+            "SELECT due_at AS value FROM saga_timer WHERE step = ANY($1) ORDER BY due_at LIMIT 1"
+        );
+        Ok((due, db.maybe(next, params![any(&steps)]).await?.map(|Scalar(at)| at)))
     }
 
     async fn wait(&mut self, due: Option<Timestamp>) {
@@ -141,7 +149,7 @@ impl Timers {
                 None => std::future::pending().await,
             }
         };
-        let quiet = if self.keeper.is_held() { LINGER } else { SAFETY_LOOK };
+        let quiet = if self.keeper.is_held() { self.keeper.linger() } else { SAFETY_LOOK };
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {}
@@ -160,29 +168,37 @@ enum Fired {
 }
 
 async fn fire_all(store: Store, timers: Arc<[Timer]>, lease: Lease, due: Vec<TimerRow>) -> Fired {
-    for row in due {
-        let Some(timer) = timers.iter().find(|timer| timer.step == row.step) else { continue };
-        let (step, entity) = (row.step.clone(), row.entity_id);
-        let ended = match in_trace(Trace::start(), fire(&store, &lease, timer.clone(), row.clone())).await {
-            // Of an unknown outcome the row itself tells: it is there if the unit did not commit.
-            Err(WriteError::Unknown) => Ok(Fired::Done),
-            Err(error) => {
-                let again = backoff(&error, row.attempts);
-                tracing::error!(step, %entity, %error, again_in_s = again.as_secs(), "a timer failed; it is due again");
-                put_off(&store, &lease, row, again).await
-            }
-            Ok(fired) => Ok(fired),
-        };
-        match ended {
-            Ok(Fired::Done) => {}
-            Ok(Fired::Zombie) => return Fired::Zombie,
-            Err(error) => {
-                tracing::error!(step, %entity, %error, "a failed timer could not be put off");
-                tokio::time::sleep(TROUBLE).await;
-            }
+    let mut firing =
+        futures::stream::iter(due).map(|row| fire_one(&store, &timers, &lease, row)).buffer_unordered(AT_ONCE);
+    while let Some(fired) = firing.next().await {
+        if fired == Fired::Zombie {
+            return Fired::Zombie;
         }
     }
     Fired::Done
+}
+
+async fn fire_one(store: &Store, timers: &[Timer], lease: &Lease, row: TimerRow) -> Fired {
+    let Some(timer) = timers.iter().find(|timer| timer.step == row.step) else { return Fired::Done };
+    let (step, entity) = (row.step.clone(), row.entity_id);
+    let ended = match in_trace(Trace::start(), fire(store, lease, timer.clone(), row.clone())).await {
+        // Of an unknown outcome the row itself tells: it is there if the unit did not commit.
+        Err(WriteError::Unknown) => Ok(Fired::Done),
+        Err(error) => {
+            let again = backoff(&error, row.attempts);
+            tracing::error!(step, %entity, %error, again_in_s = again.as_secs(), "a timer failed; it is due again");
+            put_off(store, lease, row, again).await
+        }
+        Ok(fired) => Ok(fired),
+    };
+    match ended {
+        Ok(fired) => fired,
+        Err(error) => {
+            tracing::error!(step, %entity, %error, "a failed timer could not be put off");
+            tokio::time::sleep(TROUBLE).await;
+            Fired::Done
+        }
+    }
 }
 
 /// Removes the row, which only one can do, and does what is due in the same unit.

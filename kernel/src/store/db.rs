@@ -51,7 +51,6 @@ impl Db {
 
     /// All rows of a text put together at run time; [`List`](super::List) is the way to get one.
     pub(crate) async fn rows<R: Row>(&self, text: &str, params: Vec<Value>) -> Result<Vec<R>, StoreError> {
-        text::check_params(text, params.len())?;
         let cells = self.cells(text, &params, R::shape()).await?;
         cells.into_iter().map(|row| R::from_values(row).map_err(|e| StoreError::Decode(e.to_string()))).collect()
     }
@@ -71,7 +70,6 @@ impl Db {
     }
 
     async fn execute(&self, text: &str, params: &[Value]) -> Result<u64, StoreError> {
-        text::check_params(text, params.len())?;
         match &self.conn {
             Conn::SqliteUnit(unit) => unit.execute(text, params),
             Conn::PostgresUnit(unit) => unit.execute(text, params).await,
@@ -121,6 +119,11 @@ impl Tx {
         Self { db: Db { conn: self.db.conn.clone() }, shared: self.shared.clone() }
     }
 
+    /// Whether no other unit can run beside this one, so that what it has read stays true until it ends.
+    pub(crate) fn has_the_database_to_itself(&self) -> bool {
+        matches!(self.db.conn, Conn::SqliteUnit(_))
+    }
+
     /// The time at which this unit happens; the same for all of it.
     pub fn now(&self) -> Timestamp {
         self.shared.now
@@ -139,12 +142,12 @@ impl Tx {
 
     /// Inserts one row.
     pub async fn insert<T: Table>(&self, row: &T) -> Result<(), StoreError> {
-        self.execute(&text::insert::<T>(false), &row.to_values()).await.map(drop)
+        self.execute(text::insert::<T>(false), &row.to_values()).await.map(drop)
     }
 
     /// Inserts one row unless a unique rule already has it; says whether it was new.
     pub async fn add<T: Table>(&self, row: &T) -> Result<bool, StoreError> {
-        Ok(self.execute(&text::insert::<T>(true), &row.to_values()).await? == 1)
+        Ok(self.execute(text::insert::<T>(true), &row.to_values()).await? == 1)
     }
 
     /// Inserts several rows.

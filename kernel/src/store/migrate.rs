@@ -12,8 +12,10 @@ pub struct Migration {
 }
 
 /// The tables that every service's database has: outbox, inbox, projections, idempotency, timers, leases.
-pub(crate) const KERNEL: &[Migration] =
-    &[Migration { name: "kernel_001", sql: include_str!("../../migrations/001_kernel.sql") }];
+pub(crate) const KERNEL: &[Migration] = &[
+    Migration { name: "kernel_001", sql: include_str!("../../migrations/001_kernel.sql") },
+    Migration { name: "kernel_002", sql: include_str!("../../migrations/002_lighter_inbox.sql") },
+];
 
 /// The table in which a database remembers its steps.
 pub(crate) const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_steps (name TEXT NOT NULL PRIMARY KEY, checksum TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL)";

@@ -23,10 +23,12 @@ pub use db::{Db, Tx};
 pub use error::{StoreError, WriteError};
 pub use migrate::Migration;
 pub use row::{ColumnShape, Row, STATEMENTS, Scalar, ScalarShape, Sql, Statement, Table};
-pub use text::List;
+pub use text::{Inserts, List};
 pub use value::{AnyOf, Column, Json, Kind, Mismatch, ToParam, Value, any};
 
 use crate::clock::Clock;
+use crate::events::Recent;
+use crate::events::wire::proto;
 use crate::telemetry::{self, StoreMeasures};
 use job::TypedJob;
 
@@ -96,9 +98,18 @@ struct Inner {
 pub(crate) struct AfterCommit {
     head: watch::Sender<i64>,
     wakes: Mutex<HashMap<&'static str, Arc<Notify>>>,
+    recent: Recent,
 }
 
 impl AfterCommit {
+    /// These events became durable, in the order of their positions: where COMMIT publishes.
+    pub(crate) fn published(&self, events: Vec<proto::Event>) {
+        let Some(last) = events.last().map(|event| event.position) else { return };
+        // Kept before it is told, or those who are told would not find it.
+        self.recent.committed(events);
+        self.committed(Some(last), &[]);
+    }
+
     pub(crate) fn committed(&self, head: Option<i64>, wakes: &[&'static str]) {
         if let Some(head) = head {
             self.head.send_if_modified(|seen| {
@@ -120,7 +131,8 @@ impl Store {
     /// Opens the database, brings its schema up to `migrations` (after the kernel's own) and starts its writer.
     pub async fn open(options: Options, migrations: &[Migration]) -> Result<Self, StoreError> {
         let all: Vec<Migration> = migrate::KERNEL.iter().chain(migrations).copied().collect();
-        let after_commit = Arc::new(AfterCommit { head: watch::Sender::new(0), wakes: Mutex::default() });
+        let after_commit =
+            Arc::new(AfterCommit { head: watch::Sender::new(0), wakes: Mutex::default(), recent: Recent::default() });
         let backend = match &options.engine {
             Engine::Sqlite { path } => {
                 Backend::Sqlite(sqlite::Sqlite::open(path, &all, options.deadline, after_commit.clone())?)
@@ -132,6 +144,9 @@ impl Store {
         let Options { clock, claims, measures, .. } = options;
         let store = Self { inner: Arc::new(Inner { backend, clock, claims: claims.into(), measures, after_commit }) };
         let head = crate::events::outbox_head(&store.read()).await?;
+        if store.orders_by_insert() {
+            store.inner.after_commit.recent.begin_after(head);
+        }
         store.inner.after_commit.committed(Some(head), &[]);
         Ok(store)
     }
@@ -174,6 +189,11 @@ impl Store {
     /// The highest outbox number that consumers may have; it changes after each commit that emitted.
     pub fn head(&self) -> watch::Receiver<i64> {
         self.inner.after_commit.head.subscribe()
+    }
+
+    /// The newest events in memory.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.inner.after_commit.recent
     }
 
     /// Moves the head on, for the relay that gives positions on PostgreSQL.

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::text::Inserts;
 use super::value::{Column, Kind, Mismatch, Value};
 
 /// One declared column of a row type.
@@ -29,6 +30,8 @@ pub trait Table: Row + Sync {
     const TABLE: &'static str;
     /// The cells, in the order of [`Row::shape`].
     fn to_values(&self) -> Vec<Value>;
+    /// Where its insert statements are kept.
+    fn inserts() -> &'static Inserts;
 }
 
 impl Row for () {
@@ -74,6 +77,10 @@ macro_rules! row {
             const TABLE: &'static str = $table;
             fn to_values(&self) -> Vec<$crate::store::Value> {
                 vec![$(<$type as $crate::store::Column>::to_value(&self.$field)),+]
+            }
+            fn inserts() -> &'static $crate::store::Inserts {
+                static INSERTS: $crate::store::Inserts = $crate::store::Inserts::unwritten();
+                &INSERTS
             }
         }
     };

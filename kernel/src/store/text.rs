@@ -1,6 +1,7 @@
 //! Statement texts: counting parameters, building inserts and filtered lists, translating the schema's type words.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use super::db::Db;
 use super::error::StoreError;
@@ -8,7 +9,7 @@ use super::row::{Row, Table};
 use super::value::{ToParam, Value};
 
 /// The parameter numbers in `text`, outside of string literals, as the highest of them; a gap is an error.
-fn highest_param(text: &str) -> Result<usize, StoreError> {
+pub(crate) fn parameters(text: &str) -> Result<usize, StoreError> {
     let bytes = text.as_bytes();
     let (mut at, mut quoted, mut seen) = (0, false, [false; 256]);
     let mut highest = 0_usize;
@@ -35,9 +36,14 @@ fn highest_param(text: &str) -> Result<usize, StoreError> {
     Ok(highest)
 }
 
-/// Refuses a text whose `$1 … $n` are not exactly the given parameters, alike on both engines.
-pub(crate) fn check_params(text: &str, given: usize) -> Result<(), StoreError> {
-    let wanted = highest_param(text)?;
+/// Refuses a text that no unit may say, or whose `$1 … $n` are not exactly the given parameters.
+pub(crate) fn check(text: &str, given: usize) -> Result<(), StoreError> {
+    refuse_control(text)?;
+    fits(text, parameters(text)?, given)
+}
+
+/// Refuses a text whose parameters, once counted, are not as many as are given.
+pub(crate) fn fits(text: &str, wanted: usize, given: usize) -> Result<(), StoreError> {
     if wanted == given {
         return Ok(());
     }
@@ -78,12 +84,31 @@ pub(crate) fn refuse_control(text: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The two inserts of a table's row type, put together when they are first wanted.
+#[derive(Debug)]
+pub struct Inserts {
+    plain: OnceLock<String>,
+    skipping: OnceLock<String>,
+}
+
+impl Inserts {
+    /// Only [`row!`](crate::row) calls this.
+    pub const fn unwritten() -> Self {
+        Self { plain: OnceLock::new(), skipping: OnceLock::new() }
+    }
+}
+
 /// The insert for a table's row type.
-pub(crate) fn insert<T: Table>(skip_existing: bool) -> String {
-    let names: Vec<&str> = T::shape().iter().map(|c| c.name).collect();
-    let marks: Vec<String> = (1..=names.len()).map(|n| format!("${n}")).collect();
-    let tail = if skip_existing { " ON CONFLICT DO NOTHING" } else { "" };
-    format!("INSERT INTO {} ({}) VALUES ({}){tail}", T::TABLE, names.join(", "), marks.join(", "))
+pub(crate) fn insert<T: Table>(skip_existing: bool) -> &'static str {
+    let (kept, tail) = match (T::inserts(), skip_existing) {
+        (inserts, false) => (&inserts.plain, ""),
+        (inserts, true) => (&inserts.skipping, " ON CONFLICT DO NOTHING"),
+    };
+    kept.get_or_init(|| {
+        let names: Vec<&str> = T::shape().iter().map(|c| c.name).collect();
+        let marks: Vec<String> = (1..=names.len()).map(|n| format!("${n}")).collect();
+        format!("INSERT INTO {} ({}) VALUES ({}){tail}", T::TABLE, names.join(", "), marks.join(", "))
+    })
 }
 
 /// A filtered, ordered, limited list: the one place where a text is put together at run time.
@@ -193,10 +218,10 @@ mod tests {
 
     #[test]
     fn parameters_are_counted_once_and_gaps_are_refused() {
-        assert_eq!(highest_param("SELECT $2, $1, '$9'").unwrap(), 2);
-        assert!(highest_param("SELECT $1, $3").is_err());
-        assert!(highest_param("SELECT $0").is_err());
-        assert!(check_params("SELECT $1", 2).is_err());
+        assert_eq!(parameters("SELECT $2, $1, '$9'").unwrap(), 2);
+        assert!(parameters("SELECT $1, $3").is_err());
+        assert!(parameters("SELECT $0").is_err());
+        assert!(check("SELECT $1", 2).is_err());
     }
 
     #[test]

@@ -23,8 +23,13 @@ pub(crate) async fn assign_one(tx: &Tx, settings: &Settings) -> Result<Option<Uu
     if free.is_empty() {
         return Ok(None);
     }
+    let Some(longest) = store::waiting(tx, 1).await?.pop() else { return Ok(None) };
+    if give_to_nearest(tx, settings, &longest, &mut free).await? {
+        return Ok(Some(longest.id));
+    }
+    // Seldom: whoever is free has given the first one back already.
     for delivery in store::waiting(tx, PASSED_OVER).await? {
-        if give_to_nearest(tx, settings, &delivery, &mut free).await? {
+        if delivery.id != longest.id && give_to_nearest(tx, settings, &delivery, &mut free).await? {
             return Ok(Some(delivery.id));
         }
     }

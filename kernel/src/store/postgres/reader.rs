@@ -36,7 +36,7 @@ impl PgRead {
         params: &[Value],
         shape: &'static [ColumnShape],
     ) -> Result<Vec<Vec<Value>>, StoreError> {
-        text::refuse_control(text)?;
+        text::check(text, params.len())?;
         let mut attempt = 1;
         loop {
             match self.once(text, params).await {

@@ -97,7 +97,7 @@ impl Runner {
 
     async fn commit(&self, lane: Arc<Lane>, ended: Ended, shared: &TxShared) -> Attempt {
         let collected = std::mem::take(&mut *shared.collected.lock());
-        let rows: Vec<Vec<Value>> = collected.events.iter().map(|event| event.row(None).to_values()).collect();
+        let rows: Vec<Vec<Value>> = collected.events.into_iter().map(|event| event.row(None).to_values()).collect();
         let mut wakes = collected.wakes;
         if !rows.is_empty() {
             wakes.push(RELAY);

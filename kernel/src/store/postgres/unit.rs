@@ -79,7 +79,7 @@ impl PgUnit {
     }
 
     async fn statement(&self, text: &str, params: &[Value]) -> Result<Answer, StoreError> {
-        text::refuse_control(text).inspect_err(|error| self.seal(error))?;
+        text::check(text, params.len()).inspect_err(|error| self.seal(error))?;
         if self.lane.wants_prepare(text) {
             self.gated(self.lane.prepare(text, params)).await?;
         }

@@ -35,15 +35,23 @@ fn output(value: &Value) -> ToSqlOutput<'_> {
     }
 }
 
-/// Binds `$n` by its name: SQLite numbers names by first occurrence, so binding by position would swap values.
-pub(super) fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<(), StoreError> {
-    for index in 1..=statement.parameter_count() {
-        let number = statement
+/// For each place in a statement the number of its parameter: SQLite numbers names by first occurrence, so binding by
+/// position would swap values.
+pub(super) fn numbers(statement: &Statement<'_>, parameters: usize) -> Result<Vec<usize>, StoreError> {
+    let number = |index| {
+        statement
             .parameter_name(index)
             .and_then(|name| name.strip_prefix('$'))
             .and_then(|digits| digits.parse::<usize>().ok())
-            .filter(|n| (1..=params.len()).contains(n))
-            .ok_or_else(|| StoreError::Refused(format!("parameter {index} is not one of $1 to ${}", params.len())))?;
+            .filter(|n| (1..=parameters).contains(n))
+            .ok_or_else(|| StoreError::Refused(format!("parameter {index} is not one of $1 to ${parameters}")))
+    };
+    (1..=statement.parameter_count()).map(number).collect()
+}
+
+/// Binds each place to the parameter of its number.
+pub(super) fn bind(statement: &mut Statement<'_>, numbers: &[usize], params: &[Value]) -> Result<(), StoreError> {
+    for (index, number) in (1..).zip(numbers) {
         let bound = match &params[number - 1] {
             Value::List(_, items) => {
                 statement.raw_bind_parameter(index, Rc::new(items.iter().map(raw).collect::<Vec<_>>()))

@@ -1,6 +1,7 @@
 //! SQLite: one file, one writer thread with group commit, a pool of read-only connections.
 
 mod cells;
+mod line;
 mod reader;
 mod unit;
 mod writer;
@@ -64,7 +65,7 @@ impl Sqlite {
     }
 
     pub(crate) fn prepare(&self, statement: &Statement) -> Result<(), StoreError> {
-        self.reader.with(|connection| unit::check_statement(connection, statement))
+        self.reader.with(|line| unit::check_statement(&line.connection, statement))
     }
 
     pub(crate) async fn close(&self) {
@@ -98,16 +99,21 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    // A plan that depends on the values it was first bound to is made again for others: a parse for each execution.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
     rusqlite::vtab::array::load_module(connection)
 }
 
 fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {
-        let connection = Connection::open(path)?;
+        // One thread uses it, behind a lock of our own: SQLite's would be taken for each column read.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
         configure(&connection)?;
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000;")?;
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -8192;",
+        )?;
         Ok(connection)
     };
     open().map_err(|e| StoreError::Engine(format!("opening {}: {e}", path.display())))

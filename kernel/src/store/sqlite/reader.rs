@@ -2,21 +2,20 @@
 
 use std::path::PathBuf;
 
-use parking_lot::Mutex;
-use rusqlite::Connection;
-
 use crate::store::error::StoreError;
 use crate::store::row::ColumnShape;
 use crate::store::value::Value;
+use parking_lot::Mutex;
 
-use super::{open_reader, unit};
+use super::line::Line;
+use super::open_reader;
 
 /// Idle connections kept open; more may exist for a moment under load.
 const KEEP: usize = 4;
 
 pub(crate) struct SqliteRead {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Line>>,
 }
 
 impl SqliteRead {
@@ -25,16 +24,16 @@ impl SqliteRead {
     }
 
     /// Lends a connection. The read runs on the caller's thread: a page of at most 100 rows costs less than a thread hop.
-    pub(super) fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn with<T>(&self, read: impl FnOnce(&mut Line) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let idle = self.idle.lock().pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => open_reader(&self.path)?,
+        let mut line = match idle {
+            Some(line) => line,
+            None => Line::new(open_reader(&self.path)?),
         };
-        let result = read(&connection);
+        let result = read(&mut line);
         let mut idle = self.idle.lock();
         if idle.len() < KEEP {
-            idle.push(connection);
+            idle.push(line);
         }
         result
     }
@@ -45,6 +44,6 @@ impl SqliteRead {
         params: &[Value],
         shape: &'static [ColumnShape],
     ) -> Result<Vec<Vec<Value>>, StoreError> {
-        self.with(|connection| unit::query(connection, text, params, shape))
+        self.with(|line| line.query(text, params, shape))
     }
 }

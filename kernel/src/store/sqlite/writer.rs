@@ -12,13 +12,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::events::Outgoing;
+use crate::events::wire::proto;
+use crate::store::AfterCommit;
 use crate::store::db::{Conn, TxShared};
 use crate::store::error::StoreError;
 use crate::store::job::{End, Job, Ran, Running};
-use crate::store::{AfterCommit, Value};
 
-use super::unit::{self, SqliteUnit};
-use super::{engine_error, open_writer};
+use super::line::Line;
+use super::open_writer;
+use super::unit::SqliteUnit;
 
 /// A batch ends after this many units …
 const BATCH_UNITS: usize = 64;
@@ -34,7 +36,7 @@ pub(super) enum Command {
 #[derive(Default)]
 struct Batch {
     ended: Vec<(Box<dyn Job>, End)>,
-    head: Option<i64>,
+    events: Vec<proto::Event>,
     wakes: Vec<&'static str>,
     /// Set when the outer transaction itself is gone: then nothing of the batch is durable.
     broken: Option<StoreError>,
@@ -42,7 +44,7 @@ struct Batch {
 
 pub(super) struct Writer {
     path: PathBuf,
-    connection: Arc<Mutex<Connection>>,
+    line: Arc<Mutex<Line>>,
     deadline: Duration,
     after: Arc<AfterCommit>,
     runtime: Handle,
@@ -56,7 +58,7 @@ impl Writer {
         after: Arc<AfterCommit>,
         runtime: Handle,
     ) -> Self {
-        Self { path, connection: Arc::new(Mutex::new(connection)), deadline, after, runtime }
+        Self { path, line: Arc::new(Mutex::new(Line::new(connection))), deadline, after, runtime }
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
@@ -111,19 +113,18 @@ impl Writer {
     }
 
     fn say(&self, control: &str) -> Result<(), StoreError> {
-        let connection = self.connection.lock();
-        let mut statement = connection.prepare_cached(control).map_err(|e| engine_error(&e))?;
-        statement.raw_execute().map(drop).map_err(|e| engine_error(&e))
+        self.line.lock().say(control)
     }
 
-    /// Runs one unit inside its savepoint.
+    /// Runs one unit inside its savepoint; the first of a batch has the transaction to itself and needs none.
     fn unit(&self, job: Box<dyn Job>, batch: &mut Batch) {
-        if let Err(error) = self.say("SAVEPOINT unit") {
+        let alone = batch.ended.is_empty();
+        if !alone && let Err(error) = self.say("SAVEPOINT unit") {
             batch.broken = Some(error.clone());
             batch.ended.push((job, End::Store(error)));
             return;
         }
-        let unit = Arc::new(SqliteUnit::new(self.connection.clone()));
+        let unit = Arc::new(SqliteUnit::new(self.line.clone()));
         let (running, shared) = job.run(Conn::SqliteUnit(unit.clone()));
         let ran = self.drive(running);
         let sealed = unit.end();
@@ -142,23 +143,24 @@ impl Writer {
                 Err(error) => End::Store(error),
             },
         };
-        self.end_savepoint(&end, batch);
+        self.close_unit(alone, &end, batch);
         if matches!(end, End::Committed) {
             batch.wakes.append(&mut shared.collected.lock().wakes);
         }
         batch.ended.push((job, end));
     }
 
-    fn end_savepoint(&self, end: &End, batch: &mut Batch) {
-        let said = if matches!(end, End::Committed) {
-            self.say("RELEASE unit")
-        } else {
-            self.say("ROLLBACK TO unit").and_then(|()| self.say("RELEASE unit"))
+    fn close_unit(&self, alone: bool, end: &End, batch: &mut Batch) {
+        let said = match (alone, matches!(end, End::Committed)) {
+            (true, true) => Ok(()),
+            (true, false) => self.say("ROLLBACK").and_then(|()| self.say("BEGIN IMMEDIATE")),
+            (false, true) => self.say("RELEASE unit"),
+            (false, false) => self.say("ROLLBACK TO unit").and_then(|()| self.say("RELEASE unit")),
         };
         // A disk error or OR ROLLBACK ends the outer transaction: later statements would commit by themselves.
         if let Err(error) = said {
             batch.broken = Some(error);
-        } else if self.connection.lock().is_autocommit() {
+        } else if self.line.lock().connection.is_autocommit() {
             batch.broken = Some(StoreError::Engine("a statement ended the transaction of its batch".into()));
         }
     }
@@ -176,17 +178,16 @@ impl Writer {
 
     fn write_events(&self, shared: &TxShared, batch: &mut Batch) -> Result<(), StoreError> {
         let events = std::mem::take(&mut shared.collected.lock().events);
-        let connection = self.connection.lock();
+        let mut line = self.line.lock();
         // Told only when all are in: the number of an event that is rolled back is given out again.
-        let mut head = None;
+        let mut published = Vec::with_capacity(events.len());
         for event in events {
             // One writer: the commit itself is the publication.
             let row = event.row(Some(shared.now));
-            let params: Vec<Value> = crate::store::Table::to_values(&row);
-            unit::execute(&connection, Outgoing::INSERT, &params)?;
-            head = Some(connection.last_insert_rowid());
+            line.execute(Outgoing::INSERT, &crate::store::Table::to_values(&row))?;
+            published.push(row.at(line.connection.last_insert_rowid()).into());
         }
-        batch.head = head.or(batch.head);
+        batch.events.append(&mut published);
         Ok(())
     }
 
@@ -198,7 +199,8 @@ impl Writer {
         };
         match outcome {
             Ok(()) => {
-                self.after.committed(batch.head, &batch.wakes);
+                self.after.published(batch.events);
+                self.after.committed(None, &batch.wakes);
                 batch.ended.into_iter().for_each(|(job, end)| job.finish(end));
             }
             Err((error, known)) => {
@@ -216,7 +218,7 @@ impl Writer {
     /// After a failed end nothing is known about the old connection; a new one starts from what is durable.
     fn reopen(&mut self) {
         match open_writer(&self.path) {
-            Ok(connection) => self.connection = Arc::new(Mutex::new(connection)),
+            Ok(connection) => self.line = Arc::new(Mutex::new(Line::new(connection))),
             Err(error) => {
                 tracing::error!(%error, "the database cannot be opened again");
                 // Going on after a disk error can lose what was acknowledged. The supervisor starts us anew.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use gateway::{Gateway, Options, Rate, Revocations, Settings};
 use kernel::clock::Clock;
-use kernel::config::{self, Sources};
+use kernel::config::{Configuration, Live};
 use kernel::events::{Event as _, Follower, Received};
 use kernel::http::Signer;
 use kernel::registry::Directory;
@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::city::GATEWAY;
 use crate::services;
@@ -32,7 +33,19 @@ pub(crate) struct DoorSettings {
     /// Origins of other sites that may call from a browser.
     pub cors_origins: Vec<String>,
     /// Milliseconds from unready to closed when stopping, so that balancers notice.
+    #[schemars(extend("x-restart" = true))]
     pub unready_ms: u64,
+}
+
+impl kernel::config::Settings for DoorSettings {
+    fn check(&self) -> Result<(), String> {
+        if self.per_address == 0 || self.per_caller == 0 || self.max_in_flight == 0 {
+            return Err(
+                "gateway.per_address, gateway.per_caller and gateway.max_in_flight must be at least 1".to_owned()
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Default for DoorSettings {
@@ -63,17 +76,12 @@ pub(crate) async fn open(
     listener: TcpListener,
     directory: Directory,
     signer: Signer,
-    sources: &Sources,
+    configuration: &Configuration,
 ) -> Result<Door> {
-    let figures: DoorSettings = config::load(GATEWAY, sources)?;
-    let issuer: auth::Settings = config::load("auth", sources)?;
+    let live = configuration.live::<DoorSettings>(GATEWAY)?;
+    let issuer: auth::Settings = configuration.settings("auth")?;
     let clock = Clock::system();
-    let mut settings =
-        Settings { issuer: issuer.issuer, unready: Duration::from_millis(figures.unready_ms), ..Settings::default() };
-    settings.per_address = Rate::per_second("address", figures.per_address);
-    settings.tiers.free = Rate { requests: figures.per_caller, ..settings.tiers.free };
-    settings.max_in_flight = figures.max_in_flight;
-    settings.cors.origins = figures.cors_origins;
+    let settings = settings(&live.get(), issuer.issuer);
     let revocations = Revocations::default();
     let follower = Follower::new(GATEWAY, directory.clone(), signer.clone(), clock.clone());
     let gateway = Gateway::new(Options {
@@ -86,6 +94,7 @@ pub(crate) async fn open(
         settings,
     });
     let tasks = Tasks::new();
+    tasks.spawn("gateway settings", follow(live, gateway.clone(), tasks.stopping()));
     let stop = tasks.stopping();
     tasks.spawn("gateway", telemetry::in_service(GATEWAY, async move { gateway.serve(listener, stop).await }));
     let stop = tasks.stopping();
@@ -94,6 +103,23 @@ pub(crate) async fn open(
     };
     tasks.spawn("revocations", telemetry::in_service(GATEWAY, heard));
     Ok(Door { tasks })
+}
+
+fn settings(figures: &DoorSettings, issuer: String) -> Settings {
+    let mut settings = Settings { issuer, unready: Duration::from_millis(figures.unready_ms), ..Settings::default() };
+    settings.per_address = Rate::per_second("address", figures.per_address);
+    settings.tiers.free = Rate { requests: figures.per_caller, ..settings.tiers.free };
+    settings.max_in_flight = figures.max_in_flight;
+    settings.cors.origins.clone_from(&figures.cors_origins);
+    settings
+}
+
+/// Gives the gateway its figures whenever they change.
+async fn follow(live: Live<DoorSettings>, gateway: Gateway, stop: CancellationToken) {
+    let mut changes = live.changes();
+    while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+        gateway.set_figures(settings(&live.get(), String::new()).figures());
+    }
 }
 
 /// A token outlives its session by at most its own life; after that nobody has to remember.

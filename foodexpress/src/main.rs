@@ -10,6 +10,7 @@ mod commands;
 mod door;
 mod output;
 mod services;
+mod settings;
 mod walk;
 
 use std::process::ExitCode;

@@ -37,7 +37,7 @@ use crate::pages;
 use crate::table::{Route, Table};
 use crate::tokens::{Principal, Tokens};
 use crate::upstream::Upstreams;
-use crate::{Options, Settings};
+use crate::{Figures, Options, Settings};
 
 /// A refusal on its way out; boxed, because it is rare and large.
 pub(crate) type Refusal = Box<Problem>;
@@ -56,8 +56,7 @@ pub(crate) struct Door {
     metrics: Metrics,
     unrouted: Meter,
     registry: Registry,
-    limiters: Limiters,
-    in_flight: Semaphore,
+    hot: ArcSwap<Hot>,
     keys: Arc<Keys>,
     tokens: Tokens,
     revocations: crate::Revocations,
@@ -65,6 +64,37 @@ pub(crate) struct Door {
     clock: Clock,
     forwarder: Forwarder,
     draining: AtomicBool,
+}
+
+/// What may change while requests run.
+struct Hot {
+    figures: Figures,
+    limiters: Arc<Limiters>,
+    places: Arc<Semaphore>,
+}
+
+impl Hot {
+    fn new(figures: Figures) -> Self {
+        Self {
+            limiters: Arc::new(Limiters::new(&figures.per_address, &figures.tiers)),
+            places: places(&figures),
+            figures,
+        }
+    }
+
+    /// These figures with what they do not change: a caller's bucket is not full again because a page may now call.
+    fn with(&self, figures: Figures) -> Self {
+        let rates = |of: &Figures| (of.per_address.clone(), of.tiers.clone());
+        let new = Self::new(figures);
+        let limiters = if rates(&new.figures) == rates(&self.figures) { &self.limiters } else { &new.limiters };
+        let same_room = new.figures.max_in_flight == self.figures.max_in_flight;
+        let places = if same_room { &self.places } else { &new.places };
+        Self { limiters: Arc::clone(limiters), places: Arc::clone(places), figures: new.figures }
+    }
+}
+
+fn places(figures: &Figures) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(figures.max_in_flight.min(Semaphore::MAX_PERMITS)))
 }
 
 /// What one connection brings to each of its requests.
@@ -96,8 +126,7 @@ impl Door {
         Self {
             table: ArcSwap::from_pointee(Table::new(&routes, &upstreams, &metrics)),
             unrouted: metrics.meter(UNROUTED, UNROUTED),
-            limiters: Limiters::new(&settings.per_address, &settings.tiers),
-            in_flight: Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            hot: ArcSwap::from_pointee(Hot::new(settings.figures())),
             tokens: Tokens::new(Arc::clone(&keys), revocations.clone(), issuer, audience),
             forwarder: Forwarder {
                 pool,
@@ -118,6 +147,12 @@ impl Door {
             signer,
             clock,
         }
+    }
+
+    /// Takes other figures; buckets and places are new only where theirs changed.
+    pub(crate) fn set_figures(&self, figures: Figures) {
+        let before = self.hot.load_full();
+        self.hot.store(Arc::new(before.with(figures)));
     }
 
     pub(crate) fn set_routes(&self, routes: &[PublicRoute]) {
@@ -159,7 +194,7 @@ impl Door {
         let tidy = async {
             loop {
                 tokio::time::sleep(TIDY).await;
-                self.limiters.forget();
+                self.hot.load_full().limiters.forget();
                 self.revocations.forget(self.clock.now());
             }
         };
@@ -208,7 +243,7 @@ impl Door {
             headers.insert(RATE_LIMIT, shown.left);
             headers.insert(RATE_LIMIT_POLICY, shown.policy);
         }
-        self.settings.cors.apply(passage.origin.as_ref(), headers);
+        self.hot.load().figures.cors.apply(passage.origin.as_ref(), headers);
         response
     }
 
@@ -218,7 +253,9 @@ impl Door {
         mut request: Request<Incoming>,
         passage: &mut Passage,
     ) -> Result<Response<Body>, Refusal> {
-        passage.shown = Some(self.limiters.take_for_address(peer.ip).await?);
+        // One state of the figures for the whole request; its place is one of that state's.
+        let hot = self.hot.load_full();
+        passage.shown = Some(hot.limiters.take_for_address(peer.ip).await?);
         check_form(&request)?;
         let route = match self.find(&request, passage)? {
             Found::Route(route) => route,
@@ -226,10 +263,10 @@ impl Door {
         };
         let principal = self.authenticate(&route, request.headers()).await?;
         if let Some(principal) = &principal {
-            passage.shown = Some(self.limiters.take_for(principal.user, principal.tier).await?);
+            passage.shown = Some(hot.limiters.take_for(principal.user, principal.tier).await?);
         }
         authorise(&route, principal.as_deref())?;
-        let _place = self.in_flight.try_acquire().map_err(|_| admission::shed())?;
+        let _place = hot.places.try_acquire().map_err(|_| admission::shed())?;
         let lease = principal.clone().map(|principal| self.lease(principal));
         let tunnel = Tunnel::wanted(&mut request, lease.as_ref());
         self.dress(request.headers_mut(), peer, &route, principal.as_deref(), passage);
@@ -258,7 +295,12 @@ impl Door {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
             let allow = place.allow();
-            self.settings.cors.preflight(request.headers(), passage.origin.as_ref(), &allow, response.headers_mut());
+            self.hot.load().figures.cors.preflight(
+                request.headers(),
+                passage.origin.as_ref(),
+                &allow,
+                response.headers_mut(),
+            );
             response.headers_mut().insert(ALLOW, allow);
             return Ok(Found::Answer(response));
         }

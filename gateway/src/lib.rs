@@ -89,6 +89,27 @@ impl Default for Settings {
     }
 }
 
+/// Those of the [`Settings`] that may change while the gateway runs.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Requests of one address.
+    pub per_address: Rate,
+    /// Requests of one signed-in caller.
+    pub tiers: Tiers,
+    /// Requests under way in all; more are shed.
+    pub max_in_flight: usize,
+    /// Which pages of other sites may call.
+    pub cors: Cors,
+}
+
+impl Settings {
+    /// The part that may change.
+    pub fn figures(&self) -> Figures {
+        let (per_address, tiers) = (self.per_address.clone(), self.tiers.clone());
+        Figures { per_address, tiers, max_in_flight: self.max_in_flight, cors: self.cors.clone() }
+    }
+}
+
 /// What the gateway works with.
 pub struct Options {
     /// The table.
@@ -115,6 +136,11 @@ impl Gateway {
     /// A gateway that is ready to serve.
     pub fn new(options: Options) -> Self {
         Self(Arc::new(door::Door::new(options)))
+    }
+
+    /// Takes other figures; requests under way go on with those they began with.
+    pub fn set_figures(&self, figures: Figures) {
+        self.0.set_figures(figures);
     }
 
     /// Replaces the route table; requests under way keep the one they began with.

@@ -21,7 +21,7 @@ pub(crate) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// A number of requests per time; unused ones may be made at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Its name, as the limit headers show it.
     pub name: &'static str,
@@ -41,7 +41,7 @@ impl Rate {
 }
 
 /// Rates by the tier that a token names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tiers {
     /// The tier of everybody else.
     pub free: Rate,

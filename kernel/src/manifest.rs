@@ -3,6 +3,7 @@
 use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 
+use crate::config::Table;
 use crate::events::EventDef;
 
 /// Who may call a route. Deny is the default: there is no route without one of these.
@@ -126,8 +127,8 @@ pub struct Manifest {
     pub calls: Vec<CallDoc>,
     /// Refusals of its own.
     pub refusals: Vec<RefusalDoc>,
-    /// Schema of its settings and their defaults as JSON.
-    pub settings: Option<(Schema, serde_json::Value)>,
+    /// What may be set.
+    pub settings: Option<Table>,
     /// Names of its own schema steps with their texts.
     pub migrations: Vec<(&'static str, &'static str)>,
 }

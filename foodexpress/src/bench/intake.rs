@@ -179,7 +179,7 @@ fn delivered(data: &DataFolder) -> Result<usize> {
 
 /// A run that lost or doubled an order has no figure.
 async fn clean_books(town: &Town, acknowledged: &BTreeSet<String>) -> Result<()> {
-    let insider = Insider::of(&town.data, &town.map)?;
+    let insider = Insider::of(&town.data, &town.map).await?;
     let began = Instant::now();
     loop {
         let found = audit(&insider, acknowledged).await?;

@@ -84,7 +84,7 @@ pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
 }
 
 async fn watched(town: &Town, count: usize) -> Result<Vec<Duration>> {
-    let signer = Insider::of(&town.data, &town.map)?.signer();
+    let signer = Insider::of(&town.data, &town.map).await?.signer();
     let follower = Follower::new("tools", town.map.directory(), signer, Clock::system());
     let (told, stop) = (Told::default(), CancellationToken::new());
     let watching = follower.every::<NotificationSent>(|envelope| told.note(envelope), stop.clone());

@@ -111,7 +111,7 @@ async fn break_and_judge(
     watch: &dyn Watch,
 ) -> Result<Outcome> {
     let map = city.map();
-    let insider = Insider::of(data, &map)?;
+    let insider = Insider::of(data, &map).await?;
     let load = Arc::new(load::Load::prepare(&map, violence.seed).await?);
     insider
         .set_faults(&json!({

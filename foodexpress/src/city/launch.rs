@@ -7,66 +7,51 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use kernel::clock::Clock;
-use kernel::config::Sources;
+use kernel::config::{Configuration, TOKEN_SECRET, Watch};
 use kernel::http::Signer;
 use kernel::registry::Directory;
+use kernel::secrets::Secrets;
 use kernel::service::{Running, Surroundings};
+use kernel::task::Tasks;
 use tokio::net::TcpListener;
 
 use super::process;
 use super::supervise::{Child, Launcher, until_ready};
 use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
-use crate::{door, services};
+use crate::{door, services, settings};
 
 /// The product's name in documents.
 pub(crate) const TITLE: &str = "FoodExpress";
-/// Prefix of environment variables.
-const PREFIX: &str = "FX";
 
 /// What the members of one city share.
 pub(super) struct Common {
     data: DataFolder,
     addresses: BTreeMap<String, SocketAddr>,
-    settings: Vec<(String, String)>,
     signer: Signer,
+    secrets: Secrets,
+    configuration: Configuration,
+    /// What watches over settings and secrets.
+    upkeep: Tasks,
 }
 
 impl Common {
-    pub(super) fn new(
+    /// `keeps_history` is for whoever runs or supervises the whole city.
+    pub(super) async fn new(
         data: &DataFolder,
         addresses: BTreeMap<String, SocketAddr>,
-        settings: &[(String, String)],
+        flags: &[(String, String)],
+        keeps_history: bool,
     ) -> Result<Self> {
-        let pair = data.secrets()?.pair("internal")?;
-        let mut signer = Signer::new(pair.current.reveal());
-        if let Some(previous) = &pair.previous {
-            signer = signer.with_previous(previous.reveal());
-        }
-        let mut settings = settings.to_vec();
-        let mut known = |name: &str, value: String| {
-            if !settings.iter().any(|(n, _)| n == name) {
-                settings.push((name.to_owned(), value));
-            }
-        };
-        known("auth.issuer", format!("http://{}", addresses[GATEWAY]));
-        known("payments.provider_url", format!("http://{}", addresses[CARD_NETWORK]));
-        Ok(Self { data: data.clone(), addresses, settings, signer })
+        let upkeep = Tasks::new();
+        let (secrets, configuration) = watched(data, &addresses, flags, keeps_history, &upkeep).await?;
+        let signer = Signer::of(&secrets.pair("internal")?);
+        let renewed = signer.clone();
+        secrets.follow("internal", move |pair| renewed.renew(pair))?;
+        Ok(Self { data: data.clone(), addresses, signer, secrets, configuration, upkeep })
     }
 
     fn directory(&self) -> Directory {
         Directory::new(self.addresses.iter().map(|(name, a)| (name.clone(), vec![*a])).collect())
-    }
-
-    fn sources(&self) -> Result<Sources> {
-        let mut sources = Sources::new(PREFIX);
-        if self.data.settings_file().exists() {
-            sources = sources.file(&self.data.settings_file())?;
-        }
-        let sources = self.settings.iter().fold(sources.process_environment(), |s, (key, value)| s.set(key, value));
-        let manifests = services::manifests();
-        let names: Vec<&str> = manifests.iter().map(|m| m.name).chain([GATEWAY]).collect();
-        sources.refuse_strangers(&names)?;
-        Ok(sources)
     }
 
     async fn listener(&self, name: &str) -> Result<TcpListener> {
@@ -83,8 +68,8 @@ impl Common {
             engine: self.data.engine(name),
             directory: self.directory(),
             signer: self.signer.clone(),
-            secrets: self.data.secrets()?,
-            sources: self.sources()?,
+            secrets: self.secrets.clone(),
+            configuration: self.configuration.clone(),
             clock: Clock::system(),
             title: TITLE,
         };
@@ -92,8 +77,33 @@ impl Common {
     }
 
     async fn gateway(&self, listener: TcpListener) -> Result<door::Door> {
-        door::open(listener, self.directory(), self.signer.clone(), &self.sources()?).await
+        door::open(listener, self.directory(), self.signer.clone(), &self.configuration).await
     }
+}
+
+/// The secrets and settings of a city, kept up to date by `upkeep`.
+pub(super) async fn watched(
+    data: &DataFolder,
+    addresses: &BTreeMap<String, SocketAddr>,
+    flags: &[(String, String)],
+    keeps_history: bool,
+    upkeep: &Tasks,
+) -> Result<(Secrets, Configuration)> {
+    let city = vec![
+        ("auth.issuer".to_owned(), format!("http://{}", addresses[GATEWAY])),
+        ("payments.provider_url".to_owned(), format!("http://{}", addresses[CARD_NETWORK])),
+    ];
+    let recipe = data.recipe(city, flags);
+    let (secrets, look_every) = data.secrets(&recipe).await?;
+    // Only a token that somebody laid there opens anything; asking for it would make one up.
+    let has_token = secrets.provider().names()?.iter().any(|name| name == TOKEN_SECRET);
+    let token = if has_token { Some(secrets.get(TOKEN_SECRET)?.reveal_text()) } else { None };
+    let (clock, folder) = (Clock::system(), data.config());
+    let (watch, configuration) = Watch::start(recipe, settings::tables(), token, &folder, clock, keeps_history).await?;
+    upkeep.spawn("config", watch.run(upkeep.stopping()));
+    let (own, stop) = (secrets.clone(), upkeep.stopping());
+    upkeep.spawn("secrets", async move { own.watch(look_every, stop).await });
+    Ok((secrets, configuration))
 }
 
 /// A city in this process; only the card network has one of its own, because it is the independent witness.
@@ -104,6 +114,7 @@ pub(crate) struct City {
     services: Vec<Running>,
     door: door::Door,
     card_network: Child,
+    upkeep: Tasks,
     _lock: File,
 }
 
@@ -111,8 +122,8 @@ impl City {
     /// Starts every member and returns once all are ready.
     pub(crate) async fn start(plan: &Plan) -> Result<Self> {
         let lock = plan.data.lock()?;
-        let common = Common::new(&plan.data, plan.ports.addresses()?, &plan.settings)?;
-        let launcher = Launcher::new(plan, &common.addresses)?;
+        let common = Common::new(&plan.data, plan.ports.addresses()?, &plan.settings, true).await?;
+        let launcher = Launcher::new(plan, &common.addresses, &common.secrets)?;
         let mut members = BTreeMap::new();
         let mut ready = |name: &str, pid: u32, began: Instant| {
             let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -144,7 +155,15 @@ impl City {
         ready(CARD_NETWORK, card_network.pid(), began);
         let map = CityMap { pid: std::process::id(), processes: false, members };
         plan.data.publish(&map)?;
-        Ok(Self { map, data: plan.data.clone(), services: running, door, card_network, _lock: lock })
+        Ok(Self {
+            map,
+            data: plan.data.clone(),
+            services: running,
+            door,
+            card_network,
+            upkeep: common.upkeep,
+            _lock: lock,
+        })
     }
 
     /// Resolves with the reason when a member breaks.
@@ -168,6 +187,7 @@ impl City {
         self.door.stop().await;
         futures::future::join_all(self.services.into_iter().map(Running::stop)).await;
         self.card_network.stop().await;
+        self.upkeep.drain(Duration::from_secs(2)).await;
         self.data.withdraw();
     }
 }
@@ -181,7 +201,7 @@ pub(crate) async fn serve(
 ) -> Result<()> {
     let map = data.must_run()?;
     let addresses = map.members.iter().map(|(name, m)| (name.clone(), m.address)).collect();
-    let common = Common::new(data, addresses, settings)?;
+    let common = Common::new(data, addresses, settings, false).await?;
     if !common.addresses.contains_key(name) {
         bail!("the city in {} has no place for {name}", data.path().display());
     }

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use kernel::config::{self, Recipe};
 use kernel::registry::Directory;
-use kernel::secrets::Secrets;
+use kernel::secrets::{SecretSettings, Secrets};
 use kernel::store::Engine;
 use serde::{Deserialize, Serialize};
 
 use super::{CARD_NETWORK, GATEWAY};
+
+/// Prefix of environment variables.
+const PREFIX: &str = "FX";
 
 /// Where a city keeps everything.
 #[derive(Clone, Debug)]
@@ -102,9 +107,38 @@ impl DataFolder {
         Engine::Sqlite { path: self.0.join("db").join(format!("{service}.sqlite")) }
     }
 
-    /// The city's secrets.
-    pub(crate) fn secrets(&self) -> Result<Secrets> {
-        Secrets::open(&self.0.join("secrets")).context("cannot open the secrets")
+    /// How the settings of a city in this folder are put together.
+    pub(crate) fn recipe(&self, city: Vec<(String, String)>, flags: &[(String, String)]) -> Recipe {
+        Recipe {
+            prefix: PREFIX.to_owned(),
+            city,
+            file: self.settings_file(),
+            environment: Recipe::process_environment(),
+            flags: flags.to_vec(),
+        }
+    }
+
+    /// Where the versions of the settings are kept.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.0.join("config")
+    }
+
+    /// Where secrets are kept unless another provider is set.
+    pub(crate) fn secret_files(&self) -> PathBuf {
+        self.0.join("secrets")
+    }
+
+    /// The city's secrets, from the provider that is set, and how often to look whether one changed.
+    pub(crate) async fn secrets(&self, recipe: &Recipe) -> Result<(Secrets, Duration)> {
+        let settings: SecretSettings = config::load("secrets", &config::read_once(recipe)?)?;
+        let variables = recipe.environment.iter().cloned();
+        let opened = settings.open(&self.secret_files(), PREFIX, variables).await;
+        Ok((opened.context("cannot open the secrets")?, settings.look_every()))
+    }
+
+    /// The same for the city's own tools, which know no flags.
+    pub(crate) async fn own_secrets(&self) -> Result<Secrets> {
+        Ok(self.secrets(&self.recipe(Vec::new(), &[])).await?.0)
     }
 
     fn map_file(&self) -> PathBuf {

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use kernel::secrets::{Folder, Secrets};
 use kernel::task::Tasks;
 use parking_lot::Mutex;
 use tokio::process::Command;
 
+use super::launch::watched;
 use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
 use crate::services;
 
@@ -34,11 +36,13 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    pub(super) fn new(plan: &Plan, addresses: &BTreeMap<String, SocketAddr>) -> Result<Self> {
+    pub(super) fn new(plan: &Plan, addresses: &BTreeMap<String, SocketAddr>, secrets: &Secrets) -> Result<Self> {
         // Made before any member starts, so that all of them read the same.
-        let secrets = plan.data.secrets()?;
-        for name in ["internal", "card-network-api-key", "card-network-webhook-secret"] {
+        for name in ["internal"].iter().chain(&OF_THE_NETWORK) {
             secrets.get(name).with_context(|| format!("cannot make the secret {name}"))?;
+        }
+        if secrets.provider().kind() != "file" {
+            lay_out(secrets, &plan.data.secret_files())?;
         }
         Ok(Self {
             program: std::env::current_exe().context("this program's own path")?,
@@ -53,7 +57,7 @@ impl Launcher {
         let address = self.addresses[name];
         let mut command = Command::new(&self.program);
         if name == CARD_NETWORK {
-            let secrets = self.data.path().join("secrets");
+            let secrets = self.data.secret_files();
             command
                 .arg(CARD_NETWORK)
                 .arg("--data")
@@ -80,6 +84,23 @@ impl Launcher {
         let pid = process.id().context("a process that just started has an id")?;
         Ok(Child { name: name.to_owned(), address, pid, process, leash })
     }
+}
+
+/// The secrets that the card network reads from files.
+const OF_THE_NETWORK: [&str; 2] = ["card-network-api-key", "card-network-webhook-secret"];
+
+/// Keeps the files of the card network as the provider has them: it shares nothing with us but files.
+fn lay_out(secrets: &Secrets, folder: &Path) -> Result<()> {
+    let folder = Folder::open(folder).context("cannot make the folder of the card network's keys")?;
+    for name in OF_THE_NETWORK {
+        let folder = folder.clone();
+        secrets.follow(name, move |pair| {
+            if let Err(error) = folder.lay(name, pair) {
+                tracing::error!(%error, secret = name, "the card network does not get its new key");
+            }
+        })?;
+    }
+    Ok(())
 }
 
 fn open_log(data: &DataFolder, name: &str) -> Result<File> {
@@ -145,6 +166,7 @@ pub(crate) struct Supervised {
     data: DataFolder,
     map: Arc<Mutex<CityMap>>,
     tasks: Tasks,
+    upkeep: Tasks,
     _lock: File,
 }
 
@@ -153,7 +175,10 @@ impl Supervised {
     pub(crate) async fn start(plan: &Plan) -> Result<Self> {
         let lock = plan.data.lock()?;
         let addresses = plan.ports.addresses()?;
-        let launcher = Arc::new(Launcher::new(plan, &addresses)?);
+        // Watched here as well: whoever supervises keeps the history of the settings and refuses bad ones at start.
+        let upkeep = Tasks::new();
+        let (secrets, _) = watched(&plan.data, &addresses, &plan.settings, true, &upkeep).await?;
+        let launcher = Arc::new(Launcher::new(plan, &addresses, &secrets)?);
         let names: Vec<String> = services::manifests()
             .iter()
             .map(|m| m.name.to_owned())
@@ -176,7 +201,7 @@ impl Supervised {
             let watched = watch(child, began, launcher.clone(), plan.data.clone(), map.clone(), tasks.stopping());
             tasks.spawn("watch", watched);
         }
-        Ok(Self { data: plan.data.clone(), map, tasks, _lock: lock })
+        Ok(Self { data: plan.data.clone(), map, tasks, upkeep, _lock: lock })
     }
 
     /// Where everything listens, with the processes as they are now.
@@ -187,6 +212,7 @@ impl Supervised {
     /// Stops every member.
     pub(crate) async fn stop(self) {
         self.tasks.drain(Duration::from_secs(30)).await;
+        self.upkeep.drain(Duration::from_secs(2)).await;
         self.data.withdraw();
     }
 }

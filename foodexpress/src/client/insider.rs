@@ -19,9 +19,9 @@ pub(crate) struct Insider {
 
 impl Insider {
     /// A tool for the city that runs in this folder.
-    pub(crate) fn of(data: &DataFolder, map: &CityMap) -> Result<Self> {
-        let secrets = data.secrets()?;
-        let signer = Signer::new(secrets.get("internal")?.reveal());
+    pub(crate) async fn of(data: &DataFolder, map: &CityMap) -> Result<Self> {
+        let secrets = data.own_secrets().await?;
+        let signer = Signer::of(&secrets.pair("internal")?);
         let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(20)).build()?;
         let api_key = secrets.get("card-network-api-key")?.reveal_text();
         Ok(Self { http, map: map.clone(), signer, clock: Clock::system(), api_key })

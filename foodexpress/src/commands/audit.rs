@@ -22,7 +22,7 @@ pub(super) enum Audits {
 
 pub(super) async fn run(_: Audits, data: &DataFolder, out: Output) -> Result<ExitCode> {
     let map = data.must_run()?;
-    let found = audit::audit(&Insider::of(data, &map)?, &BTreeSet::new()).await?;
+    let found = audit::audit(&Insider::of(data, &map).await?, &BTreeSet::new()).await?;
     found.findings.iter().for_each(|finding| out.say(format!("{} {finding}", out.mark(false, "✗"))));
     if found.is_clean() {
         out.say(format!("{} three books agree over {} orders", out.mark(true, "✓"), found.orders));

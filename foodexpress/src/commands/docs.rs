@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::output::Output;
-use crate::services;
+use crate::{services, settings};
 
 /// Make the generated documents anew, or check that they are.
 #[derive(Debug, Args)]
@@ -25,10 +25,11 @@ pub(super) struct Docs {
 
 impl Docs {
     pub(super) fn run(self, out: Output) -> Result<ExitCode> {
-        let manifests = services::manifests();
+        let (manifests, tables) = (services::manifests(), settings::others());
         let city = kernel::docs::City {
             title: crate::city::TITLE,
             manifests: &manifests,
+            tables: &tables,
             permissions: contracts::permissions::ALL,
             roles: contracts::permissions::ROLES,
         };

@@ -29,7 +29,7 @@ pub(super) struct DoubleTap {
 impl DoubleTap {
     pub(super) async fn run(self, data: DataFolder, out: Output) -> Result<ExitCode> {
         let stage = Stage::set(data.clone(), &self.city, out).await?;
-        let insider = Insider::of(&data, &stage.map)?;
+        let insider = Insider::of(&data, &stage.map).await?;
         let result = tap(&stage.map, &insider, self.number, out).await;
         stage.strike().await;
         let result = result?;

@@ -77,7 +77,7 @@ pub(super) enum Events {
 
 pub(super) async fn run(what: Events, data: &DataFolder, out: Output) -> Result<()> {
     let map = data.must_run()?;
-    let insider = Insider::of(data, &map)?;
+    let insider = Insider::of(data, &map).await?;
     match what {
         Events::Tail { of, from } => {
             let follower = Follower::new("tools", map.directory(), insider.signer(), Clock::system());

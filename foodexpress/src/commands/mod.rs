@@ -4,6 +4,7 @@ mod audit;
 mod bench;
 mod chaos;
 mod check;
+mod config;
 mod demo;
 mod docs;
 mod double_tap;
@@ -11,6 +12,7 @@ mod engines;
 mod events;
 mod ls;
 mod migrate;
+mod secrets;
 mod serve;
 mod token;
 mod up;
@@ -108,6 +110,12 @@ enum Command {
     /// Start, show and break real engines (PostgreSQL, Kafka, Redis …) for development and tests.
     #[command(subcommand)]
     Engines(engines::Engines),
+    /// Show the settings in force, what differs, and which were in force before.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// List secrets, or replace one while the city runs.
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// Print an access token of a demo account.
     Token(token::Token),
     /// Bring every database up to this program.
@@ -152,6 +160,8 @@ impl Cli {
             Command::Bench(bench) => return bench.run(data, out).await,
             Command::Why(why) => why.run(&data, out).await?,
             Command::Events(what) => events::run(what, &data, out).await?,
+            Command::Config(what) => config::run(what, &data, out)?,
+            Command::Secrets(what) => secrets::run(what, &data, out).await?,
             Command::Token(token) => token.run(&data, out).await?,
             Command::Migrate => migrate::run(&data, out).await?,
             Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) | Command::Engines(_) => {}

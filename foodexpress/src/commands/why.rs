@@ -20,7 +20,7 @@ pub(super) struct Why {
 impl Why {
     pub(super) async fn run(self, data: &DataFolder, out: Output) -> Result<()> {
         let map = data.must_run()?;
-        let insider = Insider::of(data, &map)?;
+        let insider = Insider::of(data, &map).await?;
         let mut events = Vec::new();
         let mut waits = Vec::new();
         for manifest in services::manifests() {

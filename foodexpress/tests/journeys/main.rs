@@ -2,6 +2,7 @@
 
 mod books;
 mod bus;
+mod changes;
 mod documents;
 mod order;
 mod processes;

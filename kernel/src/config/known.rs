@@ -1,10 +1,23 @@
 //! What may be set, read off the schema of a settings type: which keys there are, and which of them take plain text.
 
+use std::collections::BTreeMap;
+
 use schemars::Schema;
 use serde_json::Value;
 
 /// The keys of a settings type.
 pub(super) struct Known(Value);
+
+/// What a declaration says of one setting beside its type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// It is read only at start.
+    pub restart: bool,
+    /// Its value must not be shown.
+    pub secret: bool,
+    /// The setting that it has to exceed, such as `payments.retry_window_s`.
+    pub longer_than: Option<String>,
+}
 
 /// A key that is not one, and those that would be.
 pub(super) struct Place {
@@ -41,6 +54,34 @@ impl Known {
                 Ok(())
             }
         }
+    }
+
+    /// What is noted at each single setting of these values. A note at a table holds for all that is in it.
+    pub(super) fn notes(&self, values: &Value) -> BTreeMap<String, Note> {
+        let mut notes = BTreeMap::new();
+        let mut places = Vec::new();
+        // Our own values have no unknown keys.
+        drop(self.spread(&mut Vec::new(), values, &mut |path, _| places.push(path)));
+        for path in places {
+            let mut note = Note::default();
+            for depth in 1..=path.len() {
+                for schema in self.properties(&path[..depth]) {
+                    note.restart |= schema.get("x-restart") == Some(&Value::Bool(true));
+                    note.secret |= schema.get("x-secret") == Some(&Value::Bool(true));
+                    let longer = schema.get("x-longer-than").and_then(Value::as_str);
+                    note.longer_than = longer.map(str::to_owned).or(note.longer_than);
+                }
+            }
+            notes.insert(path.join("."), note);
+        }
+        notes
+    }
+
+    /// The schemas of a property as they stand at its parent, where notes are.
+    fn properties(&self, path: &[String]) -> Vec<&Value> {
+        let Some((last, parents)) = path.split_last() else { return Vec::new() };
+        let parents = self.at(parents).unwrap_or_default();
+        parents.into_iter().filter_map(|schema| property(schema, last)).collect()
     }
 
     /// The value that a text stands for at a path, and the path as the settings type spells it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::*;
 
@@ -31,6 +31,8 @@ enum Place {
     Memory,
     Redis { url: String },
 }
+
+impl Settings for Orders {}
 
 impl Default for Retry {
     fn default() -> Self {
@@ -152,7 +154,7 @@ fn settings_of_services_that_do_not_exist_are_refused() {
 
 #[test]
 fn the_description_carries_comments_and_defaults() {
-    let (schema, defaults) = describe::<Orders>();
+    let Table { schema, defaults, .. } = Table::of::<Orders>();
     let about = schema.pointer("/properties/accept_within_s/description").unwrap();
     assert_eq!((about, &defaults["accept_within_s"]), (&Value::from("How long a shop may think."), &Value::from(300)));
 }

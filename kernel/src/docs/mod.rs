@@ -6,6 +6,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 
+use crate::config::Tables;
 use crate::manifest::{Manifest, Permission};
 
 pub use openapi::openapi;
@@ -17,6 +18,8 @@ pub struct City<'a> {
     pub title: &'a str,
     /// Every service.
     pub manifests: &'a [Manifest],
+    /// Tables of settings that are no service's.
+    pub tables: &'a Tables,
     /// Every permission.
     pub permissions: &'a [Permission],
     /// Every role.

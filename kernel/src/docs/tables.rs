@@ -175,15 +175,20 @@ pub(super) fn settings(city: &City<'_>) -> String {
     line(
         &mut out,
         format_args!(
-            "Each may stand in the settings file under `[service]`, or in the environment as `FX_SERVICE__NAME`.\n\n| service | setting | default | what it does |\n|---|---|---|---|"
+            "Each may stand in the settings file under `[table]`, in Consul, or in the environment as `FX_TABLE__NAME`. Those that are not hot are read at start.\n\n| table | setting | default | hot | what it does |\n|---|---|---|---|---|"
         ),
     );
-    for m in city.manifests {
-        let Some((schema, defaults)) = &m.settings else { continue };
-        let Some(properties) = schema.as_value()["properties"].as_object() else { continue };
+    let services = city.manifests.iter().filter_map(|m| Some((m.name, m.settings.as_ref()?)));
+    let others = city.tables.iter().map(|(name, table)| (name.as_str(), table));
+    for (of, table) in services.chain(others) {
+        let Some(properties) = table.schema.as_value()["properties"].as_object() else { continue };
         for (name, property) in properties {
-            let what = property["description"].as_str().unwrap_or("").replace('\n', " ");
-            line(&mut out, format_args!("| {} | `{name}` | `{}` | {what} |", m.name, defaults[name]));
+            let mut what = property["description"].as_str().unwrap_or("").replace('\n', " ");
+            if let Some(other) = property["x-longer-than"].as_str() {
+                what.push_str(&format!(" Must be longer than `{other}`."));
+            }
+            let hot = if property["x-restart"] == true { "" } else { "hot" };
+            line(&mut out, format_args!("| {of} | `{name}` | `{}` | {hot} | {what} |", table.defaults[name]));
         }
     }
     out

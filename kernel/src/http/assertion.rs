@@ -1,7 +1,9 @@
 //! Who calls: identity headers between services, joined by a short-lived proof that the caller may set them.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::secrets::Pair;
 
 /// The proof.
 pub const ASSERTION: HeaderName = HeaderName::from_static("x-internal-assertion");
@@ -99,22 +102,34 @@ pub enum AssertionError {
 }
 
 /// Makes and checks proofs with a secret that all services of the city share.
+/// Clones share their secrets, so that all of a process change over at once.
 #[derive(Clone, Debug)]
-pub struct Signer {
+pub struct Signer(Arc<ArcSwap<Keys>>);
+
+#[derive(Clone, Debug)]
+struct Keys {
     key: hmac::Key,
-    previous: Option<hmac::Key>,
+    /// Proofs made with it are good as well.
+    other: Option<hmac::Key>,
 }
 
 impl Signer {
     /// A signer with this secret.
     pub fn new(secret: &[u8]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret), previous: None }
+        Self(Arc::new(ArcSwap::from_pointee(Keys { key: key(secret), other: None })))
     }
 
-    /// Also accepts proofs made with the secret before this one, while it is being replaced.
-    pub fn with_previous(mut self, secret: &[u8]) -> Self {
-        self.previous = Some(hmac::Key::new(hmac::HMAC_SHA256, secret));
-        self
+    /// A signer with this secret; proofs made with what is accepted beside it are good, too.
+    pub fn of(pair: &Pair) -> Self {
+        let signer = Self::new(pair.current.reveal());
+        signer.renew(pair);
+        signer
+    }
+
+    /// Takes another secret, for all clones.
+    pub fn renew(&self, pair: &Pair) {
+        let other = pair.other().map(|other| key(other.reveal()));
+        self.0.store(Arc::new(Keys { key: key(pair.current.reveal()), other }));
     }
 
     /// The headers with which `caller` calls `audience`, for this user or as itself.
@@ -128,7 +143,7 @@ impl Signer {
     pub fn sign_into(&self, headers: &mut HeaderMap, caller: &str, audience: &str, who: &Carried, now: Timestamp) {
         let mut proof = String::with_capacity(128);
         write!(proof, "v1.{}.{caller}.{audience}", now.seconds()).expect("writing to a string cannot fail");
-        let tag = mac(&self.key, &proof, who.0.each_ref().map(Option::as_ref));
+        let tag = mac(&self.0.load().key, &proof, who.0.each_ref().map(Option::as_ref));
         proof.push('.');
         URL_SAFE_NO_PAD.encode_string(tag.as_ref(), &mut proof);
         for (name, value) in CARRIED.iter().zip(&who.0) {
@@ -165,7 +180,8 @@ impl Signer {
         // The proof first: what an unproven header says is not worth an answer.
         let message = message(signed, carried);
         let fits = |key: &hmac::Key| hmac::verify(key, &message, &tag).is_ok();
-        if !fits(&self.key) && !self.previous.as_ref().is_some_and(fits) {
+        let keys = self.0.load();
+        if !fits(&keys.key) && !keys.other.as_ref().is_some_and(fits) {
             return Err(AssertionError::Forged);
         }
         if meant != audience {
@@ -191,6 +207,10 @@ fn message(signed: &str, carried: [Option<&HeaderValue>; COUNT]) -> Vec<u8> {
         }
     }
     message
+}
+
+fn key(secret: &[u8]) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret)
 }
 
 fn mac(key: &hmac::Key, signed: &str, carried: [Option<&HeaderValue>; COUNT]) -> hmac::Tag {
@@ -228,6 +248,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::secrets::Secret;
 
     fn somebody() -> Identity {
         Identity {
@@ -290,6 +311,28 @@ mod tests {
     fn a_replaced_secret_stays_good_while_it_is_named() {
         let old = Signer::new(b"old").sign("gateway", "orders", None, NOW);
         assert_eq!(Signer::new(b"new").verify(&old, "orders", NOW), Err(AssertionError::Forged));
-        assert!(Signer::new(b"new").with_previous(b"old").verify(&old, "orders", NOW).is_ok());
+        let (new, replaced) = (Secret::new(b"new"), Secret::new(b"old"));
+        let signer = Signer::of(&Pair { current: new, next: None, previous: Some(replaced) });
+        assert!(signer.verify(&old, "orders", NOW).is_ok());
+    }
+
+    #[test]
+    fn all_change_over_in_two_steps_and_no_proof_on_its_way_is_refused() {
+        let (old, new) = (Secret::new(b"old"), Secret::new(b"new"));
+        let signers: Vec<Signer> = (0..2).map(|_| Signer::of(&Pair::only(old.clone()))).collect();
+        let laid = Pair { current: old.clone(), next: Some(new.clone()), previous: None };
+        let done = Pair { current: new, next: None, previous: Some(old) };
+        let everybody_understands = || {
+            signers.iter().all(|by| {
+                let proof = by.clone().sign("gateway", "orders", None, NOW);
+                signers.iter().all(|at| at.clone().verify(&proof, "orders", NOW).is_ok())
+            })
+        };
+        for step in [laid, done] {
+            for signer in &signers {
+                signer.clone().renew(&step);
+                assert!(everybody_understands(), "{step:?}");
+            }
+        }
     }
 }

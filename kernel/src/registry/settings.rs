@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backend, Consul, Dns, Etcd, Own};
 use crate::clock::Clock;
+use crate::config::Settings;
 use crate::http::Signer;
 
 /// Which backend keeps the list of instances.
@@ -62,8 +63,8 @@ impl Default for RegistrySettings {
             kind: Kind::Own,
             url: "http://127.0.0.1:8500".to_owned(),
             ttl_ms: 10_000,
-            prefix: "foodexpress".to_owned(),
-            dns_name: "_http._tcp.{service}.foodexpress.svc.cluster.local.".to_owned(),
+            prefix: "city".to_owned(),
+            dns_name: "_http._tcp.{service}.city.svc.cluster.local.".to_owned(),
             dns_port: None,
             dns_server: None,
             dns_every_ms: 2_000,
@@ -74,14 +75,9 @@ impl Default for RegistrySettings {
 /// The secret that opens a Consul with access control.
 pub const TOKEN_SECRET: &str = "registry-token";
 
-impl RegistrySettings {
-    /// The time to live.
-    pub fn ttl(&self) -> Duration {
-        Duration::from_millis(self.ttl_ms)
-    }
-
+impl Settings for RegistrySettings {
     /// Refuses what no backend could work with.
-    pub fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         if self.ttl_ms < 2_000 {
             return Err("registry.ttl_ms must be at least 2000, the least that etcd keeps".to_owned());
         }
@@ -93,6 +89,13 @@ impl RegistrySettings {
             return Err("registry.dns_name must have {service} in it".to_owned());
         }
         Ok(())
+    }
+}
+
+impl RegistrySettings {
+    /// The time to live.
+    pub fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms)
     }
 
     /// The backend. The city's own registrar is asked at `registrar`, where its supervisor opened it; `token` opens a

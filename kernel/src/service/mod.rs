@@ -8,12 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::clock::Clock;
-use crate::config::{self, ConfigError, Sources};
+use crate::config::{ConfigError, Configuration, Live, Settings, Table};
 use crate::events::{Event, EventDef, Fault, Reaction, Received};
 use crate::http::{Routes, Signer};
 use crate::idempotency;
@@ -43,14 +39,19 @@ pub struct Kit {
     pub signer: Signer,
     /// The city's secrets.
     pub secrets: Secrets,
-    /// Files, variables and flags that settings come from.
-    pub sources: Sources,
+    /// What is set.
+    pub configuration: Configuration,
 }
 
 impl Kit {
-    /// The service's settings from defaults, file, environment and flags.
-    pub fn settings<T: Serialize + DeserializeOwned + JsonSchema + Default>(&self) -> Result<T, ConfigError> {
-        config::load(self.service, &self.sources)
+    /// The service's settings as they are when it starts; each field of them belongs under `x-restart`.
+    pub fn settings<T: Settings>(&self) -> Result<T, ConfigError> {
+        self.configuration.settings(self.service)
+    }
+
+    /// The service's settings, which follow the configuration while it runs.
+    pub fn live<T: Settings>(&self) -> Result<Live<T>, ConfigError> {
+        self.configuration.live(self.service)
     }
 }
 
@@ -205,8 +206,8 @@ impl<S: Send + Sync + 'static> Service<S> {
     }
 
     /// The type of its settings; defaults and doc comments go into the documents.
-    pub fn settings<T: Serialize + DeserializeOwned + JsonSchema + Default>(mut self) -> Self {
-        self.manifest.settings = Some(config::describe::<T>());
+    pub fn settings<T: Settings>(mut self) -> Self {
+        self.manifest.settings = Some(Table::of::<T>());
         self
     }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::housekeeping::housekeeping;
 use super::{Declared, Kit, Parts, StartError, probes};
 use crate::clock::Clock;
-use crate::config::Sources;
+use crate::config::Configuration;
 use crate::docs;
 use crate::events::{self, BusHealth, Consumer, Hands, relay};
 use crate::health::Health;
@@ -40,8 +40,8 @@ pub struct Surroundings {
     pub signer: Signer,
     /// The city's secrets.
     pub secrets: Secrets,
-    /// Where settings come from.
-    pub sources: Sources,
+    /// What is set.
+    pub configuration: Configuration,
     /// Its time.
     pub clock: Clock,
     /// The product's name, for its OpenAPI document.
@@ -105,7 +105,7 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
         directory: around.directory.clone(),
         signer: around.signer.clone(),
         secrets: around.secrets.clone(),
-        sources: around.sources.clone(),
+        configuration: around.configuration.clone(),
     };
     let parts = declared.0.parts(kit)?;
     let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
@@ -120,6 +120,7 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
         clock: around.clock.clone(),
     };
     probes::add_checks(&health, &store, &bus);
+    around.configuration.report(&metrics, &health);
     let page = probes::metrics_page(name, &metrics, &bus);
     let own = parts.router.clone().merge(events::admin_router(hands)).merge(page).merge(health.router());
     let router = whole_router(declared, &around, &store, &tasks.stopping(), own);

@@ -78,7 +78,7 @@ impl Room {
             directory: directory.clone(),
             signer: signer.clone(),
             secrets: Secrets::open(&folder.path().join("secrets")).expect("a folder for secrets"),
-            sources: with.sources,
+            configuration: with.sources.into(),
             clock: with.clock.clone(),
             title: "Room",
         };

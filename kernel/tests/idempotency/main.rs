@@ -64,7 +64,7 @@ pub(crate) async fn serve(
         directory: Directory::default(),
         signer: signer(),
         secrets: Secrets::open(folder).unwrap(),
-        sources: Sources::new("TILL"),
+        configuration: Sources::new("TILL").into(),
         clock: Clock::system(),
         title: "A till",
     };

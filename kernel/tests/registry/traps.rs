@@ -9,6 +9,7 @@ use axum::extract::Query;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 use kernel::clock::Clock;
+use kernel::config::Settings as _;
 use kernel::http::Signer;
 use kernel::http::server::{Limits, serve};
 use kernel::registry::{

@@ -14,18 +14,25 @@ const MOST_ACCESS_S: u64 = 600;
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The provider's name in tokens: the address under which clients reach it, without a slash at the end.
+    #[schemars(extend("x-restart" = true))]
     pub issuer: String,
     /// How long an access token is good, in seconds; at most 600.
+    #[schemars(extend("x-restart" = true))]
     pub access_token_s: u64,
     /// How long a session lasts at most, however often its tokens are renewed, in seconds.
+    #[schemars(extend("x-restart" = true))]
     pub session_s: u64,
     /// How long a key signs before the next one takes over, in seconds.
+    #[schemars(extend("x-restart" = true))]
     pub key_period_s: u64,
     /// How long a key is published before it signs, in seconds; not less than verifiers cache the list of keys.
+    #[schemars(extend("x-restart" = true))]
     pub key_publish_s: u64,
     /// Where the web client may be sent back to; an address that begins with a slash is one under the issuer.
+    #[schemars(extend("x-restart" = true))]
     pub web_redirects: Vec<String>,
     /// Whether the accounts of the demo city exist. Their password is public: never where real people sign in.
+    #[schemars(extend("x-restart" = true))]
     pub demo_city: bool,
 }
 
@@ -43,9 +50,9 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl kernel::config::Settings for Settings {
     /// Refuses what would make tokens that nobody can verify or that live too long.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         let issuer = Url::parse(&self.issuer).map_err(|e| format!("auth.issuer does not read as an address: {e}"))?;
         let plain =
             issuer.query().is_none() && issuer.fragment().is_none() && matches!(issuer.scheme(), "http" | "https");
@@ -63,7 +70,9 @@ impl Settings {
         }
         Ok(())
     }
+}
 
+impl Settings {
     pub(crate) fn access_life(&self) -> Duration {
         Duration::from_secs(self.access_token_s)
     }
@@ -75,6 +84,8 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use kernel::config::Settings as _;
+
     use super::*;
 
     #[test]

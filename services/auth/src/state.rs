@@ -1,6 +1,7 @@
 //! What handlers and jobs share.
 
 use kernel::clock::Timestamp;
+use kernel::config::Settings as _;
 use kernel::service::{Kit, StartError};
 use kernel::store::Store;
 use kernel::telemetry::{Counter, Metrics};

@@ -40,7 +40,7 @@ impl Provider {
             directory: Directory::default(),
             signer: signer.clone(),
             secrets: Secrets::open(&folder.path().join("secrets")).unwrap(),
-            sources: Sources::new("FOODEXPRESS").set("auth.demo_city", "true"),
+            configuration: Sources::new("FOODEXPRESS").set("auth.demo_city", "true").into(),
             clock: Clock::system(),
             title: "FoodExpress",
         };

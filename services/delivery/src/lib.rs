@@ -30,7 +30,7 @@ mod scenes;
 
 use std::time::Duration;
 
-use kernel::config::ConfigError;
+use kernel::config::{ConfigError, Live};
 use kernel::service::{Declared, Kit};
 use kernel::store::Store;
 use schemars::JsonSchema;
@@ -48,6 +48,7 @@ pub struct Settings {
     /// for demos and rehearsals.
     pub auto_drive_after_ms: Option<u64>,
     /// How many couriers of the demo city are always on shift.
+    #[schemars(extend("x-restart" = true))]
     pub demo_couriers: u64,
 }
 
@@ -57,15 +58,17 @@ impl Default for Settings {
     }
 }
 
+impl kernel::config::Settings for Settings {}
+
 /// The running service.
 pub(crate) struct Delivery {
     store: Store,
-    settings: Settings,
+    settings: Live<Settings>,
 }
 
 impl Delivery {
     fn new(kit: Kit) -> Result<Self, ConfigError> {
-        Ok(Self { settings: kit.settings()?, store: kit.store })
+        Ok(Self { settings: kit.live()?, store: kit.store })
     }
 }
 

@@ -25,8 +25,8 @@ pub(crate) async fn order_confirmed(
         return Ok(());
     }
     let traceparent = order.trace.traceparent();
-    let new = steps::open(&tx, &state.settings, &order, heard.ready, traceparent).await?;
-    if new && assign_one(&tx, &state.settings).await? != Some(order.order_id) {
+    let new = steps::open(&tx, &state.settings.get(), &order, heard.ready, traceparent).await?;
+    if new && assign_one(&tx, &state.settings.get()).await? != Some(order.order_id) {
         tx.wake(ASSIGN);
     }
     Ok(())
@@ -34,7 +34,7 @@ pub(crate) async fn order_confirmed(
 
 /// On its way, if only by somebody's word: then it is ready as well.
 pub(crate) async fn order_shipped(tx: Tx, state: Arc<Delivery>, order: Received<OrderShipped>) -> Result<(), Fault> {
-    ready(&tx, &state.settings, order.org_id, order.order_id).await
+    ready(&tx, &state.settings.get(), order.org_id, order.order_id).await
 }
 
 /// Usually our own news; otherwise somebody brought it without telling us, and the courier is free.
@@ -43,7 +43,7 @@ pub(crate) async fn order_delivered(
     state: Arc<Delivery>,
     order: Received<OrderDelivered>,
 ) -> Result<(), Fault> {
-    end(&tx, &state.settings, order.org_id, order.order_id, Step::Close).await
+    end(&tx, &state.settings.get(), order.org_id, order.order_id, Step::Close).await
 }
 
 pub(crate) async fn order_cancelled(
@@ -51,20 +51,20 @@ pub(crate) async fn order_cancelled(
     state: Arc<Delivery>,
     order: Received<OrderCancelled>,
 ) -> Result<(), Fault> {
-    end(&tx, &state.settings, order.org_id, order.order_id, Step::Cancel).await
+    end(&tx, &state.settings.get(), order.org_id, order.order_id, Step::Cancel).await
 }
 
 pub(crate) async fn order_rejected(tx: Tx, state: Arc<Delivery>, order: Received<OrderRejected>) -> Result<(), Fault> {
-    end(&tx, &state.settings, order.org_id, order.order_id, Step::Cancel).await
+    end(&tx, &state.settings.get(), order.org_id, order.order_id, Step::Cancel).await
 }
 
 pub(crate) async fn order_failed(tx: Tx, state: Arc<Delivery>, order: Received<OrderFailed>) -> Result<(), Fault> {
-    end(&tx, &state.settings, order.org_id, order.order_id, Step::Cancel).await
+    end(&tx, &state.settings.get(), order.org_id, order.order_id, Step::Cancel).await
 }
 
 /// The food waits for the courier.
 pub(crate) async fn kitchen_ready(tx: Tx, state: Arc<Delivery>, ticket: Received<KitchenReady>) -> Result<(), Fault> {
-    ready(&tx, &state.settings, ticket.org_id, ticket.order_id).await
+    ready(&tx, &state.settings.get(), ticket.org_id, ticket.order_id).await
 }
 
 async fn ready(tx: &Tx, settings: &Settings, org: Uuid, order: Uuid) -> Result<(), Fault> {

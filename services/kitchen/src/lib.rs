@@ -30,7 +30,7 @@ mod scenes;
 use std::time::Duration;
 
 use kernel::clock::Clock;
-use kernel::config::ConfigError;
+use kernel::config::{ConfigError, Live};
 use kernel::service::{Declared, Kit};
 use kernel::store::Store;
 use schemars::JsonSchema;
@@ -52,16 +52,18 @@ impl Default for Settings {
     }
 }
 
+impl kernel::config::Settings for Settings {}
+
 /// The running service.
 pub(crate) struct Kitchen {
     store: Store,
     clock: Clock,
-    settings: Settings,
+    settings: Live<Settings>,
 }
 
 impl Kitchen {
     fn new(kit: Kit) -> Result<Self, ConfigError> {
-        Ok(Self { settings: kit.settings()?, store: kit.store, clock: kit.clock })
+        Ok(Self { settings: kit.live()?, store: kit.store, clock: kit.clock })
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn order_created(tx: Tx, _: Arc<Kitchen>, order: Received<Order
 /// Paid for and in stock: the restaurant has to say yes.
 pub(crate) async fn order_updated(tx: Tx, state: Arc<Kitchen>, order: Received<OrderUpdated>) -> Result<(), Fault> {
     if order.status == OrderStatus::AwaitingAcceptance {
-        steps::open_ticket(&tx, &state.settings, &order).await?;
+        steps::open_ticket(&tx, &state.settings.get(), &order).await?;
     }
     if order.status == OrderStatus::Ready {
         // Usually our own news; otherwise the restaurant said so to orders, and the courier waits for our word.
@@ -54,7 +54,7 @@ pub(crate) async fn order_updated(tx: Tx, state: Arc<Kitchen>, order: Received<O
 /// Accepted and paid: cook it.
 pub(crate) async fn order_confirmed(tx: Tx, state: Arc<Kitchen>, order: Received<OrderConfirmed>) -> Result<(), Fault> {
     let started = step(&tx, order.org_id, order.order_id, Step::Start).await?;
-    if let (true, Some(after)) = (started, state.settings.auto_ready_after_ms) {
+    if let (true, Some(after)) = (started, state.settings.get().auto_ready_after_ms) {
         let due = tx.now().plus(Duration::from_millis(after));
         tx.set_timer(order.org_id, order.order_id, READY, due).await?;
     }

@@ -32,7 +32,7 @@ pub(crate) async fn send_queued(state: Arc<Notifications>) -> Result<(), JobErro
             return Err(JobError::new("the channel did not say what became of each letter"));
         }
         let tried: Arc<[(MessageRow, Result<(), Trouble>)]> = due.into_iter().zip(outcomes).collect();
-        let settings = state.settings.clone();
+        let settings = state.settings.get();
         let unit = move |tx: Tx| {
             let (tried, settings) = (tried.clone(), settings.clone());
             async move { write_down(&tx, &settings, &tried).await }

@@ -34,7 +34,7 @@ use contracts::orders::{
     OrderCancelled, OrderConfirmed, OrderCreated, OrderDelivered, OrderFailed, OrderRejected, OrderShipped,
     OrderUpdated,
 };
-use kernel::config::ConfigError;
+use kernel::config::{ConfigError, Live};
 use kernel::service::{Declared, Kit};
 use kernel::store::Store;
 use schemars::JsonSchema;
@@ -58,17 +58,19 @@ impl Default for Settings {
     }
 }
 
+impl kernel::config::Settings for Settings {}
+
 /// The running service.
 pub(crate) struct Notifications {
     store: Store,
-    settings: Settings,
+    settings: Live<Settings>,
     channel: Arc<dyn Channel>,
 }
 
 impl Notifications {
     fn new(kit: Kit) -> Result<Self, ConfigError> {
         let channel = Arc::new(Mailbox::new(kit.store.clone()));
-        Ok(Self { settings: kit.settings()?, store: kit.store, channel })
+        Ok(Self { settings: kit.live()?, store: kit.store, channel })
     }
 }
 

@@ -27,7 +27,7 @@ mod store;
 use std::time::Duration;
 
 use contracts::restaurants::{MenuChanged, RestaurantChanged};
-use kernel::config::ConfigError;
+use kernel::config::{ConfigError, Live};
 use kernel::service::{Declared, Kit};
 use kernel::store::Store;
 use kernel::telemetry::metrics::Counter;
@@ -39,8 +39,10 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Seconds in which payment and stock must answer. It must be longer than the time in which payments lets people try another card.
+    #[schemars(extend("x-longer-than" = "payments.retry_window_s"))]
     pub pay_within_s: u64,
     /// Seconds in which the kitchen must answer. It must be longer than the kitchen's own deadline, which it only backs up.
+    #[schemars(extend("x-longer-than" = "kitchen.accept_within_ms"))]
     pub accept_within_s: u64,
     /// Seconds in which the money must be taken once the kitchen has accepted.
     pub capture_within_s: u64,
@@ -68,16 +70,18 @@ impl Default for Settings {
     }
 }
 
+impl kernel::config::Settings for Settings {}
+
 /// The running service's state.
 pub(crate) struct Orders {
     pub(crate) store: Store,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Live<Settings>,
     pub(crate) created: Counter,
 }
 
 impl Orders {
     fn new(kit: Kit) -> Result<Self, ConfigError> {
-        let settings = kit.settings()?;
+        let settings = kit.live()?;
         let created = kit.metrics.counter("order_created_total", "Orders placed", ["restaurant_id"]);
         Ok(Self { store: kit.store, settings, created })
     }

@@ -24,7 +24,7 @@ async fn hear<E: Event>(
     detail: Option<String>,
 ) -> Result<(), Fault> {
     let cause = Cause { detail, ..Cause::of(E::DEF.name) };
-    Ok(progress::hear(&tx, &orders.settings, order.0, order.1, news, cause).await?)
+    Ok(progress::hear(&tx, &orders.settings.get(), order.0, order.1, news, cause).await?)
 }
 
 pub(crate) async fn payment_authorized(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use contracts::restaurants::{Hours, MenuItem, MenuState, RestaurantState};
 use contracts::{Place, permissions};
 use kernel::clock::Clock;
-use kernel::config::Sources;
+use kernel::config::Configuration;
 use kernel::events::Payload;
 use kernel::http::{Identity, Signer};
 use kernel::money::Currency;
@@ -48,7 +48,7 @@ impl Counter {
             directory: Directory::default(),
             signer: signer.clone(),
             secrets: Secrets::open(folder.path()).unwrap(),
-            sources: Sources::default(),
+            configuration: Configuration::default(),
             clock: clock.clone(),
             title: "Test city",
         };

@@ -99,7 +99,7 @@ async fn pay_again(
     }
     let case = Case::of(&tx, payment.org_id, order_id, Heard::default()).await?;
     let mut case = case.ok_or_else(Fail::not_found)?;
-    may_try_again(&case, tx.now(), state.settings.max_attempts)?;
+    may_try_again(&case, tx.now(), state.settings.get().max_attempts)?;
     steps::try_again(&tx, &mut case, PayWith::new(&card.token, &card.brand, &card.last4)).await?;
     Ok(Accepted(case.payment.into()))
 }
@@ -268,7 +268,7 @@ async fn take_provider_event(state: Arc<Payments>, request: Whole) -> Result<Don
         signature: header("webhook-signature")?,
         body: &request.0.body,
     };
-    let hint = message.believe(&state.webhook_secret, state.clock.now())?;
+    let hint = message.believe(&state.webhook_secret.get(), state.clock.now())?;
     let unit = move |tx: Tx| {
         let hint = hint.clone();
         async move {

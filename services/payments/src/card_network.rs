@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use kernel::config::Live;
 use kernel::money::Currency;
+use kernel::secrets::Pair;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,7 +19,7 @@ const PAGE: i64 = 1_000;
 pub struct CardNetwork {
     client: Client,
     base: String,
-    api_key: String,
+    api_key: Live<Pair>,
 }
 
 /// A client that cannot be made, and why.
@@ -26,11 +28,11 @@ pub struct CardNetwork {
 pub struct ClientError(String);
 
 impl CardNetwork {
-    /// A client that gives up on a call after `timeout`.
+    /// A client that gives up on a call after `timeout`; each call takes the key as it is then.
     ///
     /// # Errors
     /// An address that is not one.
-    pub fn new(base: &str, api_key: String, timeout: Duration) -> Result<Self, ClientError> {
+    pub fn new(base: &str, api_key: Live<Pair>, timeout: Duration) -> Result<Self, ClientError> {
         let explain = |e: &dyn std::fmt::Display| ClientError(format!("{base}: {e}"));
         reqwest::Url::parse(base).map_err(|e| explain(&e))?;
         // No redirect is followed and no proxy of the environment is used: money talks to one address only.
@@ -46,7 +48,9 @@ impl CardNetwork {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.api_key)
+        self.client
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(self.api_key.get().current.reveal_text())
     }
 
     async fn make(&self, call: &Call) -> Reply {

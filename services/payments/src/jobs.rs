@@ -200,8 +200,8 @@ async fn ask_about_attempt(state: &Arc<Payments>, org: Uuid, id: Uuid) -> Result
     in_trace(trace_of(&row.traceparent), async {
         let started = Instant::now();
         let finding =
-            inquiry::about_attempt(&*state.provider, &row, state.clock.now(), state.settings.key_window()).await;
-        let settings = state.settings.clone();
+            inquiry::about_attempt(&*state.provider, &row, state.clock.now(), state.settings.get().key_window()).await;
+        let settings = state.settings.get();
         let unit = move |tx: Tx| {
             let (row, finding, settings) = (row.clone(), finding.clone(), settings.clone());
             async move {
@@ -230,7 +230,7 @@ async fn ask_about_refund(state: &Arc<Payments>, org: Uuid, id: Uuid) -> Result<
     in_trace(trace_of(&row.traceparent), async {
         let started = Instant::now();
         let finding =
-            inquiry::about_refund(&*state.provider, &row, state.clock.now(), state.settings.key_window()).await;
+            inquiry::about_refund(&*state.provider, &row, state.clock.now(), state.settings.get().key_window()).await;
         let unit = move |tx: Tx| {
             let (row, finding) = (row.clone(), finding.clone());
             async move {

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::clock::Clock;
+use kernel::config::Live;
 use kernel::resilience::Breaker;
 use kernel::secrets::Pair;
 use kernel::service::{Declared, Kit, StartError};
@@ -88,9 +89,9 @@ pub fn service() -> Declared {
 pub(crate) struct Payments {
     store: Store,
     clock: Clock,
-    settings: Settings,
+    settings: Live<Settings>,
     provider: Arc<dyn Provider>,
-    webhook_secret: Pair,
+    webhook_secret: Live<Pair>,
     tasks: Tasks,
     calls: jobs::Calls,
     requests: Counter,
@@ -99,11 +100,12 @@ pub(crate) struct Payments {
 
 impl Payments {
     fn new(kit: Kit) -> Result<Self, StartError> {
-        let settings: Settings = kit.settings()?;
+        let settings = kit.live::<Settings>()?;
+        let now = settings.get();
         let secret = |error: std::io::Error| StartError(format!("payments: a secret of the provider: {error}"));
-        let api_key = kit.secrets.get(API_KEY_SECRET).map_err(secret)?.reveal_text();
-        let webhook_secret = kit.secrets.pair(WEBHOOK_SECRET).map_err(secret)?;
-        let network = CardNetwork::new(&settings.provider_url, api_key, settings.provider_timeout())
+        let api_key = kit.secrets.live(API_KEY_SECRET).map_err(secret)?;
+        let webhook_secret = kit.secrets.live(WEBHOOK_SECRET).map_err(secret)?;
+        let network = CardNetwork::new(&now.provider_url, api_key, now.provider_timeout())
             .map_err(|error| StartError(format!("payments: {error}; set payments.provider_url")))?;
         Ok(Self::with(kit.store, &kit.metrics, settings, Arc::new(network), webhook_secret))
     }
@@ -111,9 +113,9 @@ impl Payments {
     fn with(
         store: Store,
         metrics: &Metrics,
-        settings: Settings,
+        settings: Live<Settings>,
         provider: Arc<dyn Provider>,
-        webhook_secret: Pair,
+        webhook_secret: Live<Pair>,
     ) -> Self {
         let about = "Payments by what became of them";
         let requests = metrics.counter("payment_requests_total", about, ["status", "method"]);
@@ -122,11 +124,11 @@ impl Payments {
         let about = "1 for the state that a breaker is in";
         let state = metrics.gauge("circuit_breaker_state", about, ["name", "state"]);
         let clock = store.clock().clone();
-        let breaker = Breaker::new("paymentGateway", settings.breaker(), clock.clone());
+        let breaker = Breaker::new("paymentGateway", settings.get().breaker(), clock.clone());
         Self {
             store,
             clock,
-            calls: jobs::Calls::new(settings.provider_calls),
+            calls: jobs::Calls::new(settings.get().provider_calls),
             settings,
             provider: Arc::new(Guarded::new(provider, breaker, state)),
             webhook_secret,

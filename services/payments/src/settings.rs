@@ -11,14 +11,18 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Address of the payment provider.
+    #[schemars(extend("x-restart" = true))]
     pub provider_url: String,
     /// A call of the provider that takes longer than this is given up, and its outcome looked up.
+    #[schemars(extend("x-restart" = true))]
     pub provider_timeout_ms: u64,
     /// How long the provider remembers our keys; older intents are looked up and never sent again.
     pub provider_key_window_s: u64,
     /// Calls of the provider that may be under way at once.
+    #[schemars(extend("x-restart" = true))]
     pub provider_calls: usize,
     /// How long a provider that keeps failing is left alone.
+    #[schemars(extend("x-restart" = true))]
     pub provider_rest_s: u64,
     /// How long after the first refusal another card may be tried; must be shorter than orders wait for their payment.
     pub retry_window_s: u64,
@@ -39,6 +43,8 @@ impl Default for Settings {
         }
     }
 }
+
+impl kernel::config::Settings for Settings {}
 
 impl Settings {
     pub(crate) fn retry_window(&self) -> Duration {

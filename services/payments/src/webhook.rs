@@ -50,8 +50,7 @@ impl Message<'_> {
     /// The hint of a message that is signed by the provider, and recent.
     pub(crate) fn believe(&self, secrets: &Pair, now: Timestamp) -> Result<Hint, MessageRefusal> {
         let at: i64 = self.timestamp.parse().map_err(|_| MessageRefusal::BadSignature)?;
-        let keys = [Some(&secrets.current), secrets.previous.as_ref()];
-        if !keys.into_iter().flatten().any(|secret| self.is_signed_with(secret.reveal())) {
+        if !secrets.accepted().any(|secret| self.is_signed_with(secret.reveal())) {
             return Err(MessageRefusal::BadSignature);
         }
         if (now.seconds().saturating_sub(at)).saturating_abs() > TOLERANCE_S {

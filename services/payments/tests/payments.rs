@@ -68,7 +68,7 @@ impl City {
                 directory: directory.clone(),
                 signer: signer.clone(),
                 secrets: secrets.clone(),
-                sources: sources.clone(),
+                configuration: sources.clone().into(),
                 clock: Clock::system(),
                 title: "A test city",
             }

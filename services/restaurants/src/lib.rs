@@ -34,8 +34,11 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Fill an empty database with the demo city's restaurants.
+    #[schemars(extend("x-restart" = true))]
     pub demo_city: bool,
 }
+
+impl kernel::config::Settings for Settings {}
 
 /// The running service.
 pub(crate) struct Restaurants {

@@ -35,6 +35,7 @@ pub(crate) async fn send_webhooks(network: Arc<Network>) -> Result<(), Problem> 
 
 async fn send_burst(network: &Network, client: &Client, url: &str, due: Vec<Delivery>) -> Result<(), Problem> {
     let mut sending = JoinSet::new();
+    let secret = network.webhook_secret.current();
     for delivery in due {
         let timestamp = network.clock.now_ms() / 1_000;
         let request = client
@@ -42,7 +43,7 @@ async fn send_burst(network: &Network, client: &Client, url: &str, due: Vec<Deli
             .header("content-type", "application/json")
             .header("webhook-id", &delivery.event)
             .header("webhook-timestamp", timestamp.to_string())
-            .header("webhook-signature", signature(&network.webhook_secret, &delivery.event, timestamp, &delivery.body))
+            .header("webhook-signature", signature(&secret, &delivery.event, timestamp, &delivery.body))
             .body(delivery.body.clone());
         sending.spawn(async move {
             let accepted = request.send().await.is_ok_and(|answer| answer.status().is_success());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use clap::Parser;
 
-use crate::{Options, StartError, run};
+use crate::{KeySource, Options, StartError, run};
 
 /// A payment provider with its own books.
 #[derive(Parser)]
@@ -64,14 +64,14 @@ pub async fn command(args: Args) -> Result<(), StartError> {
     Ok(())
 }
 
-fn secret(file: Option<&Path>, data: &Path, name: &str) -> Result<String, StartError> {
+fn secret(file: Option<&Path>, data: &Path, name: &str) -> Result<KeySource, StartError> {
     let path = file.map_or_else(|| data.join(name), Path::to_owned);
     if file.is_none() && !path.exists() {
         std::fs::create_dir_all(data)?;
         write_private(&path, &random_text()?)?;
     }
-    let text = std::fs::read_to_string(&path)?.trim().to_owned();
-    if text.len() < 16 { Err(StartError::Setting("secret file")) } else { Ok(text) }
+    let text = std::fs::read_to_string(&path)?;
+    if text.trim().len() < 16 { Err(StartError::Setting("secret file")) } else { Ok(KeySource::File(path)) }
 }
 
 fn random_text() -> Result<String, StartError> {

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::keys::Key;
 use crate::network::{Network, Rules, load_setting};
 use crate::problem::Problem;
 use crate::store::Store;
@@ -31,6 +32,7 @@ pub mod cli;
 mod clock;
 mod faults;
 mod idempotency;
+mod keys;
 mod money;
 mod network;
 mod problem;
@@ -41,6 +43,7 @@ mod webhooks;
 
 pub use clock::Clock;
 pub use faults::FaultRates;
+pub use keys::KeySource;
 pub use webhooks::signature;
 
 /// How a network is set up.
@@ -51,9 +54,9 @@ pub struct Options {
     /// Where it listens; port 0 picks a free one.
     pub addr: SocketAddr,
     /// What callers write behind `Authorization: Bearer`.
-    pub api_key: String,
+    pub api_key: KeySource,
     /// The key of webhook signatures, used as the bytes of this text.
-    pub webhook_secret: String,
+    pub webhook_secret: KeySource,
     /// Where events go; none keeps the stored address, or the events if there is none.
     pub webhook_url: Option<String>,
     /// The seed of faults by rate, unless one is stored or named in `faults`.
@@ -70,7 +73,11 @@ pub struct Options {
 
 impl Options {
     /// The usual network: a free port on the loopback, no faults, holds of seven days.
-    pub fn new(data_dir: impl Into<PathBuf>, api_key: impl Into<String>, webhook_secret: impl Into<String>) -> Self {
+    pub fn new(
+        data_dir: impl Into<PathBuf>,
+        api_key: impl Into<KeySource>,
+        webhook_secret: impl Into<KeySource>,
+    ) -> Self {
         Self {
             data_dir: data_dir.into(),
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -151,8 +158,8 @@ async fn set_up(store: Store, local_addr: SocketAddr, options: Options) -> Resul
     let network = Network {
         store,
         clock: options.clock,
-        api_key: options.api_key,
-        webhook_secret: options.webhook_secret,
+        api_key: Key::open(options.api_key)?,
+        webhook_secret: Key::open(options.webhook_secret)?,
         hang: options.hang,
         rules: RwLock::new(Arc::new(rules)),
         webhook_url: RwLock::new(webhook_url),

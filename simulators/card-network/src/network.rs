@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::faults::FaultRates;
+use crate::keys::Key;
 use crate::problem::{Code, Problem};
 use crate::store::Store;
 
@@ -32,8 +33,8 @@ pub(crate) struct Work<'a> {
 pub(crate) struct Network {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
-    pub(crate) api_key: String,
-    pub(crate) webhook_secret: String,
+    pub(crate) api_key: Key,
+    pub(crate) webhook_secret: Key,
     /// How long a call that is meant to time out is held.
     pub(crate) hang: Duration,
     pub(crate) rules: RwLock<Arc<Rules>>,

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -29,9 +28,8 @@ impl Cut {
         let address = listener.local_addr().expect("a bound port has an address");
         let (cut, tasks) = (Arc::new(watch::Sender::new(false)), Tasks::new());
         let (state, owner) = (cut.clone(), tasks.clone());
-        let alive = Arc::new(AtomicBool::new(true));
         tasks.spawn("wire", async move {
-            while alive.load(Ordering::Relaxed) {
+            loop {
                 let Ok((from, _)) = listener.accept().await else { continue };
                 let mut state = state.subscribe();
                 drop(owner.short("connection", async move {

@@ -72,10 +72,10 @@ pub(crate) async fn change_shift(
     if change.on {
         let name = name(&caller, known, change.name)?;
         let who = Beginner { id: caller.id(), name, place: change.place };
-        if !begin_shift(&tx, &state.settings, &who).await? {
+        if !begin_shift(&tx, &state.settings.get(), &who).await? {
             return Err(Refusal::PlaceNeeded.into());
         }
-    } else if always_on_shift(&state.settings, caller.id()) {
+    } else if always_on_shift(&state.settings.get(), caller.id()) {
         return Err(Refusal::DemoShift.into());
     } else if known.is_none() {
         return Err(Refusal::NotOnShift.into());

@@ -216,7 +216,7 @@ async fn take(
     step: Step,
     otherwise: Refusal,
 ) -> Result<DeliveryRow, Fail> {
-    match move_on(tx, &state.settings, delivery, step).await? {
+    match move_on(tx, &state.settings.get(), delivery, step).await? {
         Outcome::Taken(now) => Ok(*now),
         Outcome::Impossible => Err(otherwise.problem().with("status", delivery.status.word()).into()),
         Outcome::Overtaken => Err(Fail::Busy),

@@ -9,6 +9,7 @@ use contracts::kitchen::TicketState;
 use contracts::orders::{Card, DeliverTo, OrderState, OrderStatus};
 use contracts::permissions::DELIVERY_PARTNER;
 use kernel::clock::{Clock, Timestamp};
+use kernel::config::Live;
 use kernel::events::{Event, Fault, Payload, Received};
 use kernel::http::{Body, Caller, Fail, Identity, Json, Path};
 use kernel::jobs::DueTimer;
@@ -54,7 +55,7 @@ impl City {
         let claims = EVENTS.iter().map(|event| event.name).collect();
         let engine = Engine::Sqlite { path: folder.path().join("delivery.db") };
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
-        Self { delivery: Arc::new(Delivery { store, settings }), clock, _folder: folder }
+        Self { delivery: Arc::new(Delivery { store, settings: Live::fixed(settings) }), clock, _folder: folder }
     }
 
     /// Lets the service hear an event.

@@ -7,6 +7,7 @@ use contracts::Place;
 use contracts::orders::{Card, DeliverTo, OrderLine, OrderState, OrderStatus};
 use contracts::restaurants::{MenuItem, MenuState};
 use kernel::clock::{Clock, Timestamp};
+use kernel::config::Live;
 use kernel::events::{Event, Fault, Payload, Received};
 use kernel::http::{Caller, Fail, Identity};
 use kernel::money::Currency;
@@ -38,7 +39,7 @@ impl City {
         let claims = service().manifest().publishes.iter().map(|event| event.name).collect();
         let engine = Engine::Sqlite { path: folder.path().join("kitchen.db") };
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
-        Self { kitchen: Arc::new(Kitchen { store, clock, settings }), _folder: folder }
+        Self { kitchen: Arc::new(Kitchen { store, clock, settings: Live::fixed(settings) }), _folder: folder }
     }
 
     pub(super) fn pass(&self, time: Duration) {

@@ -10,6 +10,7 @@ use contracts::notifications::EVENTS;
 use contracts::orders::{Card, DeliverTo, OrderState, OrderStatus};
 use contracts::payments::{PaymentState, PaymentStatus};
 use kernel::clock::{Clock, Timestamp};
+use kernel::config::Live;
 use kernel::events::{Event, Fault, Payload, Received};
 use kernel::money::Currency;
 use kernel::store::{Engine, Options, Store, Tx};
@@ -72,7 +73,7 @@ impl City {
         let engine = Engine::Sqlite { path: folder.path().join("notifications.db") };
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
         let door = Door { mailbox: Mailbox::new(store.clone()), shut_for: AtomicUsize::new(shut_for), for_good };
-        let state = Notifications { store, settings: Settings::default(), channel: Arc::new(door) };
+        let state = Notifications { store, settings: Live::fixed(Settings::default()), channel: Arc::new(door) };
         Self { state: Arc::new(state), clock, _folder: folder }
     }
 

@@ -59,7 +59,7 @@ pub(super) async fn show_order(
     let db = orders.store.read();
     let (order, _) = find(&db, &caller, path.id).await?;
     let lines = store::lines(&db, order.org_id, order.id).await?;
-    Ok(Json(OrderView::new(order.state(lines), &orders.settings)))
+    Ok(Json(OrderView::new(order.state(lines), &orders.settings.get())))
 }
 
 pub(super) async fn show_history(
@@ -114,7 +114,7 @@ pub(super) async fn change_status(
     Path(path): Path<OrderPath>,
     Body(change): Body<StatusChange>,
 ) -> Result<Json<OrderView>, Fail> {
-    command(&tx, &orders.settings, &caller, path.id, change.status, change.note).await
+    command(&tx, &orders.settings.get(), &caller, path.id, change.status, change.note).await
 }
 
 /// Why an order is called off.
@@ -133,7 +133,7 @@ pub(super) async fn cancel_order(
     Path(path): Path<OrderPath>,
     Body(cancellation): Body<Cancellation>,
 ) -> Result<Json<OrderView>, Fail> {
-    command(&tx, &orders.settings, &caller, path.id, OrderStatus::Cancelled, cancellation.note).await
+    command(&tx, &orders.settings.get(), &caller, path.id, OrderStatus::Cancelled, cancellation.note).await
 }
 
 async fn command(

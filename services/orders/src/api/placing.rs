@@ -55,14 +55,14 @@ pub(super) async fn place_order(
     if new.from_cart {
         store::carts::empty(&tx, caller.id()).await?;
     }
-    let order = write(&tx, draft(&caller, new, &offer, &orders.settings, tx.now()), &offer.quote).await?;
+    let order = write(&tx, draft(&caller, new, &offer, &orders.settings.get(), tx.now()), &offer.quote).await?;
     let state = order.clone().state(offer.quote.lines);
     let cause = Cause { actor: Some(caller.id()), ..Cause::of(Role::Customer.word()) };
     progress::begin(&tx, &order, state.clone(), cause).await?;
     let masked_card = masked(&order.card.0);
     tracing::info!(order_id = %order.id, amount = order.total_minor, currency = %order.currency, masked_card, "order placed");
     orders.created.count(&[&order.restaurant_id.to_string()]);
-    Ok(Created(format!("/api/v1/orders/{}", order.id), OrderView::new(state, &orders.settings)))
+    Ok(Created(format!("/api/v1/orders/{}", order.id), OrderView::new(state, &orders.settings.get())))
 }
 
 async fn basket(db: &Db, caller: &Caller, new: &NewOrder) -> Result<Basket, Fail> {

@@ -11,6 +11,7 @@ use contracts::Place;
 use contracts::orders::{Card, DeliverTo, OrderState, OrderStatus};
 use contracts::payments::{EVENTS, PaymentState};
 use kernel::clock::{Clock, Timestamp};
+use kernel::config::Live;
 use kernel::jobs::DueTimer;
 use kernel::money::Currency;
 use kernel::secrets::Secrets;
@@ -44,7 +45,13 @@ pub(super) struct Desk {
 
 fn make(store: Store, provider: Arc<dyn Provider>, secrets: &Secrets) -> Arc<Payments> {
     let pair = secrets.pair("webhook").unwrap();
-    Arc::new(Payments::with(store, &Metrics::new("payments"), Settings::default(), provider, pair))
+    Arc::new(Payments::with(
+        store,
+        &Metrics::new("payments"),
+        Live::fixed(Settings::default()),
+        provider,
+        Live::fixed(pair),
+    ))
 }
 
 #[expect(clippy::disallowed_methods, reason = "where the engines are is told by the environment of the test run")]

@@ -7,6 +7,8 @@ use card_network::{Options, Running, run};
 use contracts::orders::OrderState;
 use contracts::payments::PaymentStatus;
 use kernel::clock::Clock;
+use kernel::config::Live;
+use kernel::secrets::{Pair, Secret};
 use tempfile::TempDir;
 
 use super::{ACCEPTED, Desk, ENDED, order};
@@ -31,7 +33,7 @@ impl Town {
         let base = format!("http://{}", network.local_addr());
         // The clock starts where the network's is; it is moved by hand from there on.
         let clock = Clock::manual(Clock::system().now());
-        let provider = Arc::new(CardNetwork::new(&base, "key".into(), Duration::from_millis(400)).unwrap());
+        let provider = Arc::new(CardNetwork::new(&base, key(), Duration::from_millis(400)).unwrap());
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { desk: Desk::open(provider, clock).await, network, client, _folder: folder }
     }
@@ -70,7 +72,7 @@ impl Town {
 
     async fn books_agree(&self) {
         let provider =
-            CardNetwork::new(&format!("http://{}", self.network.local_addr()), "key".into(), Duration::from_secs(5));
+            CardNetwork::new(&format!("http://{}", self.network.local_addr()), key(), Duration::from_secs(5));
         let comparison = reconcile::compare(&self.desk.state.store.read(), &provider.unwrap()).await.unwrap();
         assert_eq!((comparison.different, comparison.pending), (0, 0), "{:?}", comparison.differences);
     }
@@ -203,4 +205,8 @@ async fn a_provider_that_is_away_is_asked_again_when_it_is_back_and_an_order_tha
     town.settle().await;
     assert_eq!(town.told(&unknown).await, ["payment.authorized", "payment.voided"]);
     assert_eq!(town.desk.payment(&unknown).await.unwrap().status, PaymentStatus::Failed);
+}
+
+fn key() -> Live<Pair> {
+    Live::fixed(Pair::only(Secret::new(b"key")))
 }

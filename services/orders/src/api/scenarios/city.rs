@@ -10,6 +10,7 @@ use contracts::payments::{PaymentState, PaymentStatus};
 use contracts::permissions;
 use contracts::restaurants::{Hours, MenuItem, MenuState, RestaurantState};
 use kernel::clock::{Clock, Timestamp};
+use kernel::config::Live;
 use kernel::events::{Event, Fault, Payload, Received};
 use kernel::http::{Body, Caller, Fail, Identity, Path, Problem, Query, Reply};
 use kernel::jobs::DueTimer;
@@ -93,7 +94,7 @@ impl Desk {
         let options = Options { claims, ..Options::new(engine, clock.clone()) };
         let store = Store::open(options, crate::store::STEPS).await.unwrap();
         let created = Metrics::new("orders").counter("order_created_total", "Orders placed", &["restaurant_id"]);
-        let orders = Arc::new(Orders { store, settings: Settings::default(), created });
+        let orders = Arc::new(Orders { store, settings: Live::fixed(Settings::default()), created });
         let desk = Self { orders, clock, _folder: folder };
         desk.keep("restaurant", restaurant()).await;
         desk.keep("menu", menu()).await;

@@ -1,0 +1,26 @@
+//! Every table of settings of this program: what is not among them is refused wherever it stands.
+
+use kernel::config::{ConfigSettings, Table, Tables};
+use kernel::registry::RegistrySettings;
+use kernel::secrets::SecretSettings;
+
+use crate::city::GATEWAY;
+use crate::door::DoorSettings;
+use crate::services;
+
+/// All of them.
+pub(crate) fn tables() -> Tables {
+    let services = services::manifests().into_iter().filter_map(|m| Some((m.name.to_owned(), m.settings?)));
+    services.chain(others()).collect()
+}
+
+/// Those that are no service's.
+pub(crate) fn others() -> Tables {
+    [
+        (GATEWAY.to_owned(), Table::of::<DoorSettings>()),
+        ("registry".to_owned(), Table::of::<RegistrySettings>()),
+        ("config".to_owned(), Table::of::<ConfigSettings>()),
+        ("secrets".to_owned(), Table::of::<SecretSettings>()),
+    ]
+    .into()
+}

@@ -9,7 +9,7 @@ use kernel::store::Tx;
 use uuid::Uuid;
 
 use crate::assigning::{ASSIGN, assign_one, move_on};
-use crate::delivery::Step;
+use crate::delivery::{DeliveryStatus, Step};
 use crate::steps::{self, Outcome, drive_on};
 use crate::store::{self, DeliveryRow, Heard};
 use crate::{Delivery, Settings};
@@ -32,9 +32,15 @@ pub(crate) async fn order_confirmed(
     Ok(())
 }
 
-/// On its way, if only by somebody's word: then it is ready as well.
+/// On its way, if only by somebody's word: then it is ready as well, and one that still waited for a courier has found
+/// somebody else to bring it.
 pub(crate) async fn order_shipped(tx: Tx, state: Arc<Delivery>, order: Received<OrderShipped>) -> Result<(), Fault> {
-    ready(&tx, &state.settings.get(), order.org_id, order.order_id).await
+    let (org, id) = (order.org_id, order.order_id);
+    ready(&tx, &state.settings.get(), org, id).await?;
+    match store::delivery(&tx, org, id).await?.filter(|found| found.status == DeliveryStatus::Waiting) {
+        Some(waiting) => go_on(&tx, &state.settings.get(), &waiting, Step::Close).await,
+        None => Ok(()),
+    }
 }
 
 /// Usually our own news; otherwise somebody brought it without telling us, and the courier is free.

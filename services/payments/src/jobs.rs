@@ -298,6 +298,15 @@ pub(crate) async fn retry_window_over(tx: Tx, _: Arc<Payments>, due: DueTimer) -
     Ok(())
 }
 
+/// A card that refused a refund is tried once more.
+pub(crate) async fn refund_again(tx: Tx, _: Arc<Payments>, due: DueTimer) -> Result<(), Fault> {
+    let Some(payment) = store::payment(&tx, due.entity).await? else { return Ok(()) };
+    if let Some(mut case) = Case::of(&tx, payment.org_id, payment.order_id, Heard::default()).await? {
+        refunding::give_all_back(&tx, &mut case, None).await?;
+    }
+    Ok(())
+}
+
 /// Forgets messages of the provider that it no longer repeats.
 pub(crate) async fn forget_provider_events(state: Arc<Payments>) -> Result<(), JobError> {
     let forget = |tx: Tx| async move { store::forget_provider_events(&tx, tx.now().minus(REMEMBER_EVENTS)).await };

@@ -78,6 +78,7 @@ pub fn service() -> Declared {
         .every(DAY, "forget-provider-events", jobs::forget_provider_events)
         .timer(steps::RETRY_WINDOW, jobs::retry_window_over)
         .timer(steps::LOOK_AGAIN, jobs::look_again)
+        .timer(refunding::REFUND_AGAIN, jobs::refund_again)
         .refuses(refund::PaymentRefusal::DOCS)
         .refuses(refund::MessageRefusal::DOCS)
         .settings::<Settings>()

@@ -1,5 +1,7 @@
 //! What follows for refunds: setting money aside, the intent, and what the provider's answer changes.
 
+use std::time::Duration;
+
 use kernel::ids;
 use kernel::store::{StoreError, Tx};
 use uuid::Uuid;
@@ -10,6 +12,15 @@ use crate::ledger::TransferKind;
 use crate::refund::{PaymentRefusal, RefundFinding, RefundState};
 use crate::steps::{Case, LOOK_AGAIN, Telling};
 use crate::store::{self, RefundRow};
+
+/// When a refund that the card refused is asked for once more, because its order has ended and nobody will ask by hand.
+pub(crate) const REFUND_AGAIN: &str = "refund_again";
+/// Waits before the second, third, … try; cards are unblocked and accounts reopened within days, if ever.
+const AGAIN_AFTER: [Duration; 4] = [hours(1), hours(6), hours(24), hours(72)];
+
+const fn hours(n: u64) -> Duration {
+    Duration::from_secs(n * 3600)
+}
 
 /// A refund as it is asked for.
 #[derive(Clone, Debug)]
@@ -91,10 +102,7 @@ pub(crate) async fn learn(
         store::unpromise(tx, refund.org_id, refund.payment_id, refund.amount_minor).await?;
         case.payment.promised_minor -= refund.amount_minor;
         if case.heard.ended {
-            tracing::error!(
-                paymentId = %case.payment.id, orderId = %case.payment.order_id, amount = refund.amount_minor, code,
-                "the card takes no money of an ended order back; somebody has to pay it out another way"
-            );
+            ask_again_later(tx, case, &refund, code).await?;
         }
     }
     refund.updated_at = tx.now();
@@ -107,6 +115,21 @@ pub(crate) async fn learn(
     store::ledger::book(tx, TransferKind::Refund, &cause).await?;
     case.finish(tx, Some(Telling::Refunded)).await?;
     Ok(Some(Telling::Refunded))
+}
+
+/// Each try is a refund of its own with the next number in its key. After the last one it takes a person.
+async fn ask_again_later(tx: &Tx, case: &Case, refund: &RefundRow, code: &str) -> Result<(), StoreError> {
+    let tries = usize::try_from(case.payment.refunds).unwrap_or(usize::MAX);
+    match AGAIN_AFTER.get(tries.saturating_sub(1)) {
+        Some(wait) => tx.set_timer(case.payment.org_id, case.payment.id, REFUND_AGAIN, tx.now().plus(*wait)).await,
+        None => {
+            tracing::error!(
+                paymentId = %case.payment.id, orderId = %case.payment.order_id, amount = refund.amount_minor, code, tries,
+                "the card takes no money of an ended order back; somebody has to pay it out another way"
+            );
+            Ok(())
+        }
+    }
 }
 
 async fn schedule(tx: &Tx, refund: &mut RefundRow, finding: &RefundFinding) -> Result<(), StoreError> {

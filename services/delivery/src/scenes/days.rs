@@ -106,6 +106,20 @@ async fn news_in_any_order_and_twice_ends_alike() {
 }
 
 #[tokio::test]
+async fn an_order_that_somebody_else_brings_waits_for_no_courier_and_meets_no_deadline() {
+    let city = City::new(Settings::default()).await;
+    let order = order(100);
+    city.hear(reactions::order_confirmed, &order).await;
+    city.hear(reactions::order_shipped, &order).await;
+    city.shift(1, true, Some(0)).await.unwrap();
+    city.pass(Duration::from_secs(99_999)).await;
+    assert_eq!(city.courier(1).await.busy_with, None);
+    city.hear(reactions::order_delivered, &order).await;
+    assert_eq!(city.stands(&order).await, (D::Delivered, None));
+    assert!(city.said(&order).await.is_empty(), "a failure would cancel an order that is on its way");
+}
+
+#[tokio::test]
 async fn a_delivery_fails_when_nobody_is_found_or_it_does_not_arrive_and_not_before() {
     let city = City::new(Settings::default()).await;
     let (waits, strays) = (order(100), order(100));

@@ -12,6 +12,7 @@ use contracts::orders::{Card, DeliverTo, OrderState, OrderStatus};
 use contracts::payments::{EVENTS, PaymentState};
 use kernel::clock::{Clock, Timestamp};
 use kernel::config::Live;
+use kernel::events::Fault;
 use kernel::jobs::DueTimer;
 use kernel::money::Currency;
 use kernel::secrets::Secrets;
@@ -121,14 +122,29 @@ impl Desk {
 
     /// The retry window of a payment closes, as its timer would tell.
     pub(super) async fn close_window(&self, payment: Uuid) {
-        let due =
-            DueTimer { org: Uuid::nil(), entity: payment, step: steps::RETRY_WINDOW.into(), due_at: self.clock.now() };
+        self.fire(payment, steps::RETRY_WINDOW, jobs::retry_window_over).await;
+    }
+
+    /// Fires a timer of a payment.
+    pub(super) async fn fire<F, Fut>(&self, payment: Uuid, step: &str, timer: F)
+    where
+        F: Fn(Tx, Arc<Payments>, DueTimer) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Fault>> + Send + 'static,
+    {
+        let due = DueTimer { org: Uuid::nil(), entity: payment, step: step.to_owned(), due_at: self.clock.now() };
         let state = self.state.clone();
-        let fire = move |tx: Tx| {
-            let (state, due) = (state.clone(), due.clone());
-            async move { jobs::retry_window_over(tx, state, due).await }
-        };
+        let fire = move |tx: Tx| timer(tx, state.clone(), due.clone());
         self.state.store.write(fire).await.unwrap();
+    }
+
+    /// Takes a timer out, as firing it does.
+    pub(super) async fn clear(&self, payment: Uuid, step: &'static str) {
+        let org = self.payment_org(payment).await;
+        self.unit(move |tx| async move { tx.clear_timer(org, payment, step).await.map(drop) }).await;
+    }
+
+    async fn payment_org(&self, payment: Uuid) -> Uuid {
+        store::payment(&self.state.store.read(), payment).await.unwrap().unwrap().org_id
     }
 
     pub(super) async fn unit<F, Fut>(&self, work: F)

@@ -6,9 +6,11 @@ use std::time::Duration;
 use card_network::{Options, Running, run};
 use contracts::orders::OrderState;
 use contracts::payments::PaymentStatus;
-use kernel::clock::Clock;
+use kernel::clock::{Clock, Timestamp};
 use kernel::config::Live;
 use kernel::secrets::{Pair, Secret};
+use kernel::store::Scalar;
+use kernel::{params, sql};
 use tempfile::TempDir;
 
 use super::{ACCEPTED, Desk, ENDED, order};
@@ -16,7 +18,7 @@ use crate::attempt::AttemptState;
 use crate::card_network::CardNetwork;
 use crate::refunding::{self, Wish};
 use crate::steps::{self, Case, PayWith};
-use crate::{reconcile, store};
+use crate::{jobs, reconcile, store};
 
 struct Town {
     desk: Desk,
@@ -190,6 +192,33 @@ async fn refunds_come_in_parts_never_exceed_the_capture_and_a_refused_one_gives_
     assert_eq!((payment.status, payment.refunded_minor), (PaymentStatus::Refunded, 2_000));
     let payment = town.desk.payment(&stubborn).await.unwrap();
     assert_eq!((payment.status, payment.promised_minor, payment.refunded_minor), (PaymentStatus::Success, 0, 0));
+    town.books_agree().await;
+}
+
+#[tokio::test]
+async fn a_refund_that_the_card_refuses_after_the_order_ended_is_asked_for_again_under_a_new_key_and_not_for_ever() {
+    let town = Town::open().await;
+    let stubborn = town.ordered("4000000000005126").await;
+    town.desk.hear(&stubborn, ACCEPTED).await;
+    town.settle().await;
+    town.desk.hear(&stubborn, ENDED).await;
+    let id = town.desk.payment(&stubborn).await.unwrap().id;
+    let waits = sql!(Scalar<Timestamp>, "SELECT due_at AS value FROM saga_timer WHERE entity_id = $1 AND step = $2");
+    for (refunds, hours) in [(1, Some(1)), (2, Some(6)), (3, Some(24)), (4, Some(72)), (5, None)] {
+        town.settle().await;
+        let payment = town.desk.payment(&stubborn).await.unwrap();
+        assert_eq!((payment.refunds, payment.promised_minor, payment.refunded_minor), (refunds, 0, 0));
+        let db = town.desk.state.store.read();
+        let due = db.maybe(waits, params![id, *refunding::REFUND_AGAIN]).await.unwrap();
+        let Some(hours) = hours else {
+            assert_eq!(due, None, "from here on it takes a person");
+            break;
+        };
+        let wait = due.unwrap().0.micros() - town.desk.clock.now().micros();
+        assert!((hours * 3600 - 60..=hours * 3600).contains(&(wait / 1_000_000)), "{refunds}: {wait} µs");
+        town.desk.clear(id, refunding::REFUND_AGAIN).await;
+        town.desk.fire(id, refunding::REFUND_AGAIN, jobs::refund_again).await;
+    }
     town.books_agree().await;
 }
 

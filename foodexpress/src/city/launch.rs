@@ -16,6 +16,7 @@ use kernel::task::Tasks;
 use tokio::net::TcpListener;
 
 use super::process;
+use super::rotation;
 use super::supervise::{Child, Launcher, until_ready};
 use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
 use crate::{door, services, settings};
@@ -27,11 +28,13 @@ pub(crate) const TITLE: &str = "FoodExpress";
 pub(super) struct Common {
     data: DataFolder,
     addresses: BTreeMap<String, SocketAddr>,
-    signer: Signer,
-    secrets: Secrets,
-    configuration: Configuration,
+    pub(super) signer: Signer,
+    pub(super) secrets: Secrets,
+    pub(super) configuration: Configuration,
+    /// Where services find each other.
+    pub(super) directory: Directory,
     /// What watches over settings and secrets.
-    upkeep: Tasks,
+    pub(super) upkeep: Tasks,
 }
 
 impl Common {
@@ -47,11 +50,9 @@ impl Common {
         let signer = Signer::of(&secrets.pair("internal")?);
         let renewed = signer.clone();
         secrets.follow("internal", move |pair| renewed.renew(pair))?;
-        Ok(Self { data: data.clone(), addresses, signer, secrets, configuration, upkeep })
-    }
-
-    fn directory(&self) -> Directory {
-        Directory::new(self.addresses.iter().map(|(name, a)| (name.clone(), vec![*a])).collect())
+        let fixed = addresses.iter().map(|(name, address)| (name.clone(), vec![*address])).collect();
+        let directory = Directory::new(fixed);
+        Ok(Self { data: data.clone(), addresses, signer, secrets, configuration, directory, upkeep })
     }
 
     async fn listener(&self, name: &str) -> Result<TcpListener> {
@@ -66,7 +67,7 @@ impl Common {
         let around = Surroundings {
             listener,
             engine: self.data.engine(name),
-            directory: self.directory(),
+            directory: self.directory.clone(),
             signer: self.signer.clone(),
             secrets: self.secrets.clone(),
             configuration: self.configuration.clone(),
@@ -77,7 +78,7 @@ impl Common {
     }
 
     async fn gateway(&self, listener: TcpListener) -> Result<door::Door> {
-        door::open(listener, self.directory(), self.signer.clone(), &self.configuration).await
+        door::open(listener, self.directory.clone(), self.signer.clone(), &self.configuration).await
     }
 }
 
@@ -153,7 +154,7 @@ impl City {
         ready(GATEWAY, std::process::id(), opening);
         card_network.until_ready(Duration::from_secs(10)).await?;
         ready(CARD_NETWORK, card_network.pid(), began);
-        let map = CityMap { pid: std::process::id(), processes: false, members };
+        let map = CityMap { pid: std::process::id(), processes: false, members, registrar: None };
         plan.data.publish(&map)?;
         Ok(Self {
             map,
@@ -201,11 +202,13 @@ pub(crate) async fn serve(
 ) -> Result<()> {
     let map = data.must_run()?;
     let addresses = map.members.iter().map(|(name, m)| (name.clone(), m.address)).collect();
-    let common = Common::new(data, addresses, settings, false).await?;
+    let mut common = Common::new(data, addresses, settings, false).await?;
     if !common.addresses.contains_key(name) {
         bail!("the city in {} has no place for {name}", data.path().display());
     }
+    let rotation = rotation::join(&mut common, map.registrar)?;
     let listener = common.listener(name).await?;
+    let address = listener.local_addr()?;
     if name == GATEWAY {
         let door = common.gateway(listener).await?;
         return tokio::select! {
@@ -217,8 +220,12 @@ pub(crate) async fn serve(
         };
     }
     let running = common.service(name, listener).await?;
+    let place = rotation.map(|rotation| rotation.enter(&running, address));
     tokio::select! {
         () = stop => {
+            if let Some(place) = place {
+                place.leave().await;
+            }
             running.stop().await;
             Ok(())
         }

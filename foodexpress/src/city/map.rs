@@ -42,6 +42,9 @@ pub(crate) struct CityMap {
     pub processes: bool,
     /// Members by name.
     pub members: BTreeMap<String, Member>,
+    /// Where the list of instances is kept, if the city keeps its own.
+    #[serde(default)]
+    pub registrar: Option<SocketAddr>,
 }
 
 impl CityMap {

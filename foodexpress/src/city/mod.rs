@@ -4,6 +4,7 @@ mod launch;
 mod map;
 mod ports;
 mod process;
+mod rotation;
 mod supervise;
 
 pub(crate) use launch::{City, TITLE, serve};

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::process::Command;
 
 use super::launch::watched;
+use super::rotation;
 use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
 use crate::services;
 
@@ -177,7 +178,7 @@ impl Supervised {
         let addresses = plan.ports.addresses()?;
         // Watched here as well: whoever supervises keeps the history of the settings and refuses bad ones at start.
         let upkeep = Tasks::new();
-        let (secrets, _) = watched(&plan.data, &addresses, &plan.settings, true, &upkeep).await?;
+        let (secrets, configuration) = watched(&plan.data, &addresses, &plan.settings, true, &upkeep).await?;
         let launcher = Arc::new(Launcher::new(plan, &addresses, &secrets)?);
         let names: Vec<String> = services::manifests()
             .iter()
@@ -185,7 +186,9 @@ impl Supervised {
             .chain([GATEWAY.to_owned(), CARD_NETWORK.to_owned()])
             .collect();
         let member = |name: &String| (name.clone(), Member { address: addresses[name], pid: 0, ready_ms: 0 });
-        let map = CityMap { pid: std::process::id(), processes: true, members: names.iter().map(member).collect() };
+        let registrar = rotation::open_registrar(&secrets, &configuration, &upkeep).await?;
+        let members = names.iter().map(member).collect();
+        let map = CityMap { pid: std::process::id(), processes: true, members, registrar };
         plan.data.publish(&map)?;
         let map = Arc::new(Mutex::new(map));
         let mut children = Vec::new();

@@ -61,7 +61,7 @@ fn only_good(answers: &BTreeMap<String, u64>) {
     assert!(answers.len() == 1 && answers.get("200").is_some_and(|count| *count > 100), "{answers:?}");
 }
 
-fn fetch(url: &str) -> (reqwest::header::HeaderMap, String) {
+pub(crate) fn fetch(url: &str) -> (reqwest::header::HeaderMap, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();

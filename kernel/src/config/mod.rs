@@ -1,5 +1,7 @@
-//! Settings in layers: defaults of the program, what the city works out, files, a configuration server, the environment,
-//! and what the command line says. The last one wins. They may change while the city runs.
+//! Settings in layers, the last one wins, and they may change while the city runs.
+//!
+//! The layers: defaults of the program, what the city works out, files, a configuration server, the environment, and what
+//! the command line says.
 //!
 //! Layers are merged here and not by a library, because its merged tree no longer knows where a value came from:
 //! a refusal must name the file or variable to change, and the keys that would have been right.

@@ -5,8 +5,10 @@ use serde_json::{Map, Value};
 use super::ConfigError;
 use super::known::{Known, Place};
 
-/// Where settings come from, weakest first: what the city works out by itself, texts in the order they were added (files,
-/// then what a configuration server holds), the environment, single settings of the command line.
+/// Where settings come from, weakest first.
+///
+/// What the city works out by itself, texts in the order they were added (files, then what a configuration server holds),
+/// the environment, single settings of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     prefix: String,

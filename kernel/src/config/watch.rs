@@ -91,7 +91,7 @@ impl Watch {
             tokio::select! {
                 () = sleep(self.config.look_every()) => {}
                 Ok(()) = news.changed() => {
-                    self.layers = news.borrow_and_update().clone();
+                    self.layers.clone_from(&news.borrow_and_update());
                     self.offer();
                 }
             }

@@ -22,7 +22,7 @@ pub use directory::Directory;
 pub use dns::Dns;
 pub use etcd::Etcd;
 pub use own::{Own, Registrar};
-pub use rotation::{Announcement, Rotation, RotationMeasures};
+pub use rotation::{Announcement, Rotation};
 pub use settings::{Kind, RegistrySettings, TOKEN_SECRET};
 
 /// How long a watch of a list that does not change is left open.

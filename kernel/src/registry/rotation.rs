@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -25,16 +25,14 @@ const NOT_READY: Duration = Duration::from_millis(250);
 /// What a backend may take for a long watch beyond its own wait.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// What the registry tells of itself.
-#[derive(Clone, Debug)]
-pub struct RotationMeasures {
+#[derive(Debug)]
+struct Measures {
     reachable: Level,
     troubles: Count,
 }
 
-impl RotationMeasures {
-    /// Declares the metrics.
-    pub fn new(metrics: &Metrics, kind: &str) -> Self {
+impl Measures {
+    fn new(metrics: &Metrics, kind: &str) -> Self {
         let (reachable, troubles) = ("registry_reachable", "registry_troubles_total");
         Self {
             reachable: metrics
@@ -54,7 +52,7 @@ struct Inner {
     backend: Arc<dyn Backend>,
     directory: Directory,
     ttl: Duration,
-    measures: Option<RotationMeasures>,
+    measures: OnceLock<Measures>,
     /// What is wrong, by what was asked; nothing while all is well.
     away: Mutex<BTreeMap<String, (Instant, Trouble)>>,
 }
@@ -77,16 +75,8 @@ impl Announcement {
 
 impl Rotation {
     /// A part in this registry; what is read goes into `directory`.
-    pub fn new(
-        backend: Arc<dyn Backend>,
-        directory: Directory,
-        ttl: Duration,
-        measures: Option<RotationMeasures>,
-    ) -> Self {
-        if let Some(measures) = &measures {
-            measures.reachable.set(1);
-        }
-        Self(Arc::new(Inner { backend, directory, ttl, measures, away: Mutex::default() }))
+    pub fn new(backend: Arc<dyn Backend>, directory: Directory, ttl: Duration) -> Self {
+        Self(Arc::new(Inner { backend, directory, ttl, measures: OnceLock::new(), away: Mutex::default() }))
     }
 
     /// Keeps the directory's lists of these services right.
@@ -143,8 +133,10 @@ impl Rotation {
         Some(format!("away for {seconds} s, the last list is kept: {trouble}"))
     }
 
-    /// Tells of the registry among a service's checks. A registry that is away makes nobody unready: the list is kept.
-    pub fn add_check(&self, health: &Health) {
+    /// Counts among a service's metrics, and tells of the registry among its checks. A registry that is away makes nobody unready: the list is kept.
+    pub fn report(&self, metrics: &Metrics, health: &Health) {
+        let measures = self.0.measures.get_or_init(|| Measures::new(metrics, self.0.backend.kind()));
+        measures.reachable.set(i64::from(self.0.away.lock().is_empty()));
         let rotation = self.clone();
         health.check_by_asking("registry", move || {
             let said = rotation.trouble().unwrap_or_else(|| format!("{} answers", rotation.0.backend.kind()));
@@ -168,7 +160,7 @@ impl Inner {
                 if away.is_empty() {
                     tracing::warn!(error = %trouble, "the registry is away; the last list is kept");
                 }
-                if let Some(measures) = &self.measures {
+                if let Some(measures) = self.measures.get() {
                     measures.troubles.inc();
                 }
                 away.entry(what.to_owned())
@@ -177,7 +169,7 @@ impl Inner {
                 None
             }
         };
-        if let Some(measures) = &self.measures {
+        if let Some(measures) = self.measures.get() {
             measures.reachable.set(i64::from(away.is_empty()));
         }
         answer

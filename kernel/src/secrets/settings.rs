@@ -21,7 +21,7 @@ pub enum ProviderKind {
     File,
     /// Variables, or files that variables name.
     Env,
-    /// A vault that speaks the HTTP interface of HashiCorp's, KV version 2.
+    /// A vault that speaks the HTTP interface of Vault, KV version 2.
     Vault,
 }
 

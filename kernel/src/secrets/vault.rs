@@ -1,4 +1,4 @@
-//! Secrets in a vault: the HTTP interface of HashiCorp's Vault, KV version 2, opened by a token or a role (`AppRole`).
+//! Secrets in a vault: the HTTP interface of Vault, KV version 2, opened by a token or a role (`AppRole`).
 //!
 //! A secret is one entry with the fields `value`, `next` and `previous`; the last two may be missing.
 

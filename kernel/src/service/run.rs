@@ -60,6 +60,8 @@ pub struct Running {
     pub bus: BusHealth,
     /// Its checks.
     pub health: Health,
+    /// Its metrics.
+    pub metrics: Metrics,
     tasks: Tasks,
 }
 
@@ -128,7 +130,7 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
     let served = server::serve(around.listener, router, Limits::default(), tasks.stopping());
     tasks.spawn("server", telemetry::in_service(name, served));
     health.started();
-    Ok(Running { name, address, store, bus, health, tasks })
+    Ok(Running { name, address, store, bus, health, metrics, tasks })
 }
 
 /// Consumers, jobs and, where insert order is not commit order, the relay.

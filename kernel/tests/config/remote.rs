@@ -88,6 +88,6 @@ async fn keys_in_consul_are_layers_between_file_and_variables_and_survive_its_ab
 
     wire.cut(true);
     std::fs::remove_file(folder.path().join("config/consul.json")).unwrap();
-    let said = start().await.err().expect("neither Consul nor a copy").to_string();
+    let said = start().await.map(drop).expect_err("neither Consul nor a copy").to_string();
     assert!(said.contains(&at) && said.contains("config.consul_url"), "{said}");
 }

@@ -59,7 +59,7 @@ async fn a_consul_whose_index_goes_backwards_is_read_anew_and_its_list_held_for_
     let (url, _fake) = served(axum::Router::new().route("/v1/health/service/{name}", get(page))).await;
     let (directory, tasks) = (Directory::default(), Tasks::new());
     let backend = Arc::new(Consul::new(&url, "fx", None));
-    let rotation = Rotation::new(backend, directory.clone(), Duration::from_secs(2), None);
+    let rotation = Rotation::new(backend, directory.clone(), Duration::from_secs(2));
     rotation.follow(&tasks, ["orders"]);
     let ports = || directory.instances("orders").iter().map(std::net::SocketAddr::port).collect::<Vec<_>>();
     until(|| ports() == [7001, 7002]).await;

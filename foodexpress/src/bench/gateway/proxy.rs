@@ -66,7 +66,7 @@ impl Proxy {
             services::manifests().iter().map(|m| (m.name.to_owned(), here(upstream))).collect();
         members.insert(GATEWAY.to_owned(), here(address));
         members.insert(crate::city::CARD_NETWORK.to_owned(), here(upstream));
-        data.publish(&CityMap { pid: std::process::id(), processes: true, members })?;
+        data.publish(&CityMap { pid: std::process::id(), processes: true, members, registrar: None })?;
         let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
         command.args(["serve", GATEWAY, "--with-parent", "--data"]).arg(folder);
         command.args(["--set", "gateway.per_address=4000000", "--set", "gateway.per_caller=4000000"]);

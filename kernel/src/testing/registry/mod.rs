@@ -84,7 +84,7 @@ impl City {
     pub(super) fn new(stand: &Arc<dyn Stand>) -> Self {
         let service = format!("case-{}", crate::ids::fresh().simple());
         let (directory, tasks) = (Directory::default(), Tasks::new());
-        let rotation = Rotation::new(stand.backend(), directory.clone(), stand.ttl(), None);
+        let rotation = Rotation::new(stand.backend(), directory.clone(), stand.ttl());
         rotation.follow(&tasks, [service.clone()]);
         Self { stand: stand.clone(), service, directory, rotation, _tasks: tasks }
     }
@@ -93,7 +93,7 @@ impl City {
     pub(super) fn member(&self, port: u16, ready: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Member {
         let who = Instance::new(self.service.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let (tasks, backend) = (Tasks::new(), self.stand.backend());
-        let rotation = Rotation::new(backend, Directory::default(), self.stand.ttl(), None);
+        let rotation = Rotation::new(backend, Directory::default(), self.stand.ttl());
         let look = move || -> BoxFuture<'static, bool> { Box::pin(std::future::ready(ready())) };
         let announcement = rotation.announce(&tasks, who.clone(), look);
         self.stand.enter(&who);

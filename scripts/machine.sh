@@ -37,8 +37,8 @@ without_services() {
         "$@" || code=$?
     fi
     for package in "${@:2}"; do
-        # The service of postgresql-15 is called postgresql; what is no server has none.
-        as_root systemctl disable "${package%%-*}" >/dev/null 2>&1 || true
+        # The service of postgresql-15 is called postgresql, that of redis-server by its whole name; no server has none.
+        as_root systemctl disable "${package%%-*}" "$package" >/dev/null 2>&1 || true
     done
     return "$code"
 }
@@ -62,8 +62,13 @@ apt_install() {
     return 1
 }
 
-# Debian keeps servers in /usr/sbin, which is not on everybody's path.
-export PATH="$PATH:/usr/sbin:/sbin"
+# Debian keeps servers in /usr/sbin, and Go's own archive its program, where not everybody's path leads.
+export PATH="$PATH:/usr/sbin:/sbin:/usr/local/go/bin"
+
+# A Go that fetches the newer one which a module asks for, as 1.21 was the first to do.
+has_go() {
+    [ "$(printf '%s\n' go1.21 "$(go version 2>/dev/null | cut -d' ' -f3)" | sort -V | head -n 1)" = go1.21 ]
+}
 
 # The newest PostgreSQL server of at least version 15, if there is one.
 postgres_bin() {

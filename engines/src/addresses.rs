@@ -58,9 +58,15 @@ pub(crate) fn publish(fleet: &Fleet) -> Result<()> {
     private(&named.join(ADDRESSES), &format!("{}\n", serde_json::to_string_pretty(&cards(fleet)?)?))?;
     let mut lines = String::new();
     for (name, value) in variables(fleet)? {
-        writeln!(lines, "{name}={value}").context("a string takes everything")?;
+        writeln!(lines, "{name}={}", quoted(&value)).context("a string takes everything")?;
     }
     private(&named.join(VARIABLES), &lines)
+}
+
+/// As a shell reads it: as it is, unless it holds what a shell would take for its own.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:@,=-".contains(c);
+    if value.chars().all(plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
 
 /// Both files say where something listens; nothing does any more.
@@ -102,4 +108,15 @@ pub(crate) fn variables(fleet: &Fleet) -> Result<BTreeMap<&'static str, String>>
     }
     all.insert("FX_TEST_ENGINES", fleet.place.named.display().to_string());
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_value_is_quoted_only_where_a_shell_would_misread_it() {
+        assert_eq!(quoted("redis://:Ab3@127.0.0.1:20001"), "redis://:Ab3@127.0.0.1:20001");
+        assert_eq!(quoted("a folder/it's mine"), r"'a folder/it'\''s mine'");
+    }
 }

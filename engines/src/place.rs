@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use parking_lot::Mutex;
 use rand::RngExt as _;
 
@@ -178,12 +178,16 @@ impl Site<'_> {
 fn lock(named: &Path) -> Result<File> {
     let file = File::create(lock_file(named))?;
     if file.try_lock().is_err() {
-        let at = named.display();
-        bail!(
-            "engines run in {at} already; stop them with `foodexpress engines down --data {at}`, or name another folder"
-        );
+        return Err(taken(named));
     }
     Ok(file)
+}
+
+pub(crate) fn taken(named: &Path) -> anyhow::Error {
+    let at = named.display();
+    anyhow!(
+        "engines run in {at} already; stop them with `foodexpress engines down --data {at}`, or name another folder"
+    )
 }
 
 fn lock_file(named: &Path) -> PathBuf {

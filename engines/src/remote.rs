@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use crate::action::Action;
 use crate::node::Status;
-use crate::place::{control_socket, is_taken, supervisor_log};
+use crate::place::{control_socket, is_taken, supervisor_log, taken};
 use crate::serve::{Reply, Request, short};
 
 /// How long engines may take to end; each has twenty seconds.
@@ -34,6 +34,14 @@ impl Remote {
         Ok(Self { folder: folder.canonicalize().with_context(|| format!("cannot open {at}"))? })
     }
 
+    /// Refuses a folder in which engines run already.
+    ///
+    /// # Errors
+    /// When they do.
+    pub fn must_be_free(folder: &Path) -> Result<()> {
+        if is_taken(folder) { Err(taken(folder)) } else { Ok(()) }
+    }
+
     /// Whether engines run, or are being started, in this folder.
     pub fn runs_at(folder: &Path) -> bool {
         is_taken(folder)
@@ -49,7 +57,15 @@ impl Remote {
     /// # Errors
     /// When the process that holds them does not answer; it does not before all of them do.
     pub async fn status(&self) -> Result<Vec<Status>> {
-        self.ask(&Request::Status).await
+        Ok(self.ask(&Request::Status).await?.nodes)
+    }
+
+    /// The process that holds them.
+    ///
+    /// # Errors
+    /// As [`Remote::status`].
+    pub async fn holder(&self) -> Result<u32> {
+        Ok(self.ask(&Request::Status).await?.holder)
     }
 
     /// Does this to the node, or to all nodes of the engine, of this name; returns when it is done.
@@ -57,7 +73,7 @@ impl Remote {
     /// # Errors
     /// As [`crate::Fleet::act`].
     pub async fn act(&self, action: Action, name: &str) -> Result<Vec<Status>> {
-        self.ask(&Request::Act { action, name: name.to_owned() }).await
+        Ok(self.ask(&Request::Act { action, name: name.to_owned() }).await?.nodes)
     }
 
     /// Ends them and returns when they are gone.
@@ -76,7 +92,7 @@ impl Remote {
         Ok(())
     }
 
-    async fn ask(&self, request: &Request) -> Result<Vec<Status>> {
+    async fn ask(&self, request: &Request) -> Result<Reply> {
         let (_folder, path) = short(&control_socket(&self.folder))?;
         let mut stream = UnixStream::connect(path).await.context("the engines are being started or ended just now")?;
         stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes()).await?;
@@ -86,9 +102,7 @@ impl Remote {
             bail!("the process that held the engines in {} is gone", self.folder.display());
         }
         let reply: Reply = serde_json::from_str(&line).context("an answer that is none")?;
-        match reply.error {
-            Some(error) => bail!(error),
-            None => Ok(reply.nodes),
-        }
+        reply.error.as_ref().map_or(Ok(()), |why| bail!(why.clone()))?;
+        Ok(reply)
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Request {
 pub(crate) struct Reply {
     /// Why it was not done.
     pub(crate) error: Option<String>,
+    /// The process that holds them.
+    pub(crate) holder: u32,
     /// What everybody is doing now.
     pub(crate) nodes: Vec<Status>,
 }
@@ -92,7 +94,8 @@ async fn answer(fleet: &Fleet, mut stream: UnixStream, ended: &Notify) -> Result
         Ok(Request::Status | Request::Down) => Ok(()),
         Err(error) => Err(error),
     };
-    let reply = Reply { error: done.err().map(|e| format!("{e:#}")), nodes: fleet.status() };
+    let error = done.err().map(|e| format!("{e:#}"));
+    let reply = Reply { error, holder: std::process::id(), nodes: fleet.status() };
     stream.write_all(format!("{}\n", serde_json::to_string(&reply)?).as_bytes()).await?;
     if down {
         ended.notify_one();

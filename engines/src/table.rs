@@ -267,6 +267,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_built_here_is_what_the_containers_have() {
+        for (name, version) in [("kafka", kafka::VERSION), ("kafka3", kafka::VERSION), ("consul", consul::VERSION)] {
+            assert!(named(name).unwrap().image.ends_with(&format!(":{version}")), "{name}");
+        }
+        // One release of Jaeger has two numbers: that of the Go module, and that of the program since it was rebuilt.
+        assert_eq!((jaeger::VERSION, named("jaeger").unwrap().image), ("1.76.0", "jaegertracing/jaeger:2.13.0"));
+    }
+
+    #[test]
     fn no_two_nodes_share_a_name_and_every_predecessor_exists() {
         let mut nodes: Vec<_> = ENGINES.iter().flat_map(|e| e.nodes).collect();
         let all = nodes.len();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -35,6 +35,7 @@ impl GoProgram {
     /// Builds it unless the cache has it: eight minutes of processor time or more.
     pub(crate) async fn build(&self, cache: &Cache, say: &Say) -> Result<()> {
         let Found::ToBuild(draft) = cache.find(&self.kept_as()).await? else { return Ok(()) };
+        must_be_new_enough().await?;
         say(&format!("building {} {} from source, once: some ten minutes", self.name, self.version));
         let work = draft.folder.join("module");
         std::fs::create_dir(&work)?;
@@ -64,8 +65,22 @@ impl GoProgram {
     }
 }
 
+fn program() -> Result<PathBuf> {
+    Need::of("go", "golang-go").find().context("there is no go")
+}
+
+/// From 1.21 on Go fetches the newer Go that a module asks for.
+async fn must_be_new_enough() -> Result<()> {
+    let version = crate::program::version(&program()?, "version").await?;
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    if minor.is_none_or(|minor| minor < 21) {
+        bail!("Go {version} is too old to build this; 1.21 or newer is at https://go.dev/dl");
+    }
+    Ok(())
+}
+
 fn go() -> Result<Command> {
-    let mut go = Command::new(Need::of("go", "golang-go").find().context("there is no go")?);
+    let mut go = Command::new(program()?);
     // Whatever the user builds with elsewhere.
     go.env("GOFLAGS", "").env("GOWORK", "off");
     Ok(go)

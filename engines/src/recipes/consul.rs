@@ -13,10 +13,12 @@ use crate::cache::{Cache, Say};
 use crate::place::Site;
 use crate::spawn::Line;
 
+pub(crate) const VERSION: &str = "1.20.6";
+
 const PROGRAM: GoProgram = GoProgram {
     name: "consul",
     module: "github.com/hashicorp/consul",
-    version: "1.20.6",
+    version: VERSION,
     package: "github.com/hashicorp/consul",
 };
 
@@ -59,7 +61,7 @@ impl Recipe for Consul {
     }
 
     fn version<'a>(&'a self, _: Site<'a>) -> BoxFuture<'a, Result<String>> {
-        async { Ok(PROGRAM.version.to_owned()) }.boxed()
+        async { Ok(VERSION.to_owned()) }.boxed()
     }
 
     fn url(&self, site: Site<'_>) -> Result<String> {

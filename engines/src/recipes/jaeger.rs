@@ -13,10 +13,12 @@ use crate::cache::{Cache, Say};
 use crate::place::Site;
 use crate::spawn::Line;
 
+pub(crate) const VERSION: &str = "1.76.0";
+
 const PROGRAM: GoProgram = GoProgram {
     name: "jaeger",
     module: "github.com/jaegertracing/jaeger",
-    version: "1.76.0",
+    version: VERSION,
     package: "github.com/jaegertracing/jaeger/cmd/jaeger",
 };
 
@@ -49,7 +51,7 @@ impl Recipe for Jaeger {
     }
 
     fn version<'a>(&'a self, _: Site<'a>) -> BoxFuture<'a, Result<String>> {
-        async { Ok(PROGRAM.version.to_owned()) }.boxed()
+        async { Ok(VERSION.to_owned()) }.boxed()
     }
 
     fn url(&self, site: Site<'_>) -> Result<String> {

@@ -74,7 +74,7 @@ pub(super) struct Chosen {
 
 /// Which engines to start and how.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: foodexpress engines up --data engines --only postgres,pgbouncer --detach")]
+#[command(after_help = "Example: foodexpress engines up --data infra --only postgres,pgbouncer --detach")]
 pub(super) struct Up {
     #[command(flatten)]
     chosen: Chosen,
@@ -107,15 +107,13 @@ pub(super) async fn run(what: Engines, data: &Path, out: Output) -> Result<ExitC
 impl Up {
     async fn run(self, data: &Path, out: Output) -> Result<()> {
         let setup = self.chosen.setup(data)?;
-        let chosen = self.chosen.of(&setup)?;
-        let say = move |text: &str| out.say(text);
+        let chosen = self.chosen.built(&setup, out).await?;
         if self.detach {
-            setup.build(&chosen, &say).await?;
             detach(&setup, &chosen).await?;
             show(&Remote::at(data)?.status().await?, data, out);
             return Ok(());
         }
-        let fleet = Fleet::up(&setup, &chosen, &say).await?;
+        let fleet = Fleet::up(&setup, &chosen, &move |text: &str| out.say(text)).await?;
         show(&fleet.status(), data, out);
         out.say("Ctrl-C ends them and throws their data away");
         engines::serve(fleet, told_to_stop(false)).await
@@ -130,8 +128,7 @@ impl Chosen {
 
     async fn build(&self, data: &Path, out: Output) -> Result<()> {
         let setup = self.setup(data)?;
-        let chosen = self.of(&setup)?;
-        setup.build(&chosen, &move |text: &str| out.say(text)).await?;
+        let chosen = self.built(&setup, out).await?;
         let names: Vec<&str> = chosen.iter().map(|e| e.name).collect();
         out.say(format!("ready to start: {}", names.join(", ")));
         out.result(&json!({ "ready": names, "cache": setup.cache }));
@@ -147,17 +144,36 @@ impl Chosen {
         };
         let chosen = engines::chosen(&names)?;
         if !self.skip_missing {
+            let missing = setup.missing(&chosen);
+            if !missing.is_empty() {
+                bail!(missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+            }
             return Ok(chosen);
         }
         let missing = setup.missing(&chosen);
-        for lack in &missing {
-            // Not a result: whoever reads those by program gets only them.
-            drop(writeln!(std::io::stderr(), "left out: {lack}"));
-        }
+        missing.iter().for_each(left_out);
         let lacks = |name: &str| missing.iter().any(|m| m.engine == name);
         let here = chosen.iter().filter(|e| !lacks(e.name) && !(lacks("postgres") && e.after.contains(&"postgres")));
         Ok(here.copied().collect())
     }
+
+    /// Builds and fetches what has to be.
+    async fn built(&self, setup: &Setup, out: Output) -> Result<Vec<&'static Engine>> {
+        let mut built = Vec::new();
+        for engine in self.of(setup)? {
+            match setup.build(&[engine], &move |text: &str| out.say(text)).await {
+                Ok(()) => built.push(engine),
+                Err(error) if self.skip_missing => left_out(&format!("{}: {error:#}", engine.name)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(built)
+    }
+}
+
+/// Not a result: whoever reads those by program gets only them.
+fn left_out(reason: &impl std::fmt::Display) {
+    drop(writeln!(std::io::stderr(), "left out: {reason}"));
 }
 
 /// Starts a process that holds the engines, and returns once they answer. It hears nothing of this terminal and holds none
@@ -165,6 +181,7 @@ impl Chosen {
 async fn detach(setup: &Setup, chosen: &[&'static Engine]) -> Result<()> {
     const ALONE: &str = r#"for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done
         exec setsid "$@""#;
+    Remote::must_be_free(&setup.folder)?;
     let log = Remote::log(&setup.folder);
     std::fs::create_dir_all(log.parent().context("a log lies in a folder")?)?;
     let said = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -176,9 +193,10 @@ async fn detach(setup: &Setup, chosen: &[&'static Engine]) -> Result<()> {
     command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
     let mut holder = command.spawn().context("cannot run bash")?;
     loop {
+        // Somebody else may have been quicker to take the folder.
         if let Ok(remote) = Remote::at(&setup.folder)
-            && remote.status().await.is_ok()
-            && holder.try_wait()?.is_none()
+            && let Ok(pid) = remote.holder().await
+            && holder.id() == Some(pid)
         {
             return Ok(());
         }

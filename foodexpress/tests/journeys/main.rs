@@ -4,6 +4,7 @@ mod books;
 mod bus;
 mod changes;
 mod documents;
+mod engines;
 mod order;
 mod processes;
 mod program;

@@ -1,6 +1,7 @@
 //! Every table of settings of this program: what is not among them is refused wherever it stands.
 
 use kernel::config::{ConfigSettings, Table, Tables};
+use kernel::events::{BusSettings, KafkaSettings};
 use kernel::registry::RegistrySettings;
 use kernel::secrets::SecretSettings;
 
@@ -21,6 +22,8 @@ pub(crate) fn others() -> Tables {
         ("registry".to_owned(), Table::of::<RegistrySettings>()),
         ("config".to_owned(), Table::of::<ConfigSettings>()),
         ("secrets".to_owned(), Table::of::<SecretSettings>()),
+        ("bus".to_owned(), Table::of::<BusSettings>()),
+        ("kafka".to_owned(), Table::of::<KafkaSettings>()),
     ]
     .into()
 }

@@ -102,7 +102,8 @@ async fn one_order_is_counted_logged_and_traced_and_leaves_no_secret_behind() {
 /// Every metric of the requirements, at the member that has to show it, with exactly these labels.
 async fn everybody_counts(city: &City) {
     let circuit: (&str, &[&str]) = ("circuit_breaker_state", &["name", "service", "state"]);
-    let lag: (&str, &[&str]) = ("kafka_consumer_lag", &["consumer", "publisher", "service"]);
+    let lag: (&str, &[&str]) =
+        ("kafka_consumer_lag", &["consumer", "group", "partition", "publisher", "service", "topic"]);
     let expected: [(&str, Vec<(&str, &[&str])>); 6] = [
         (
             "payments",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use kernel::config::{self, Recipe};
+use kernel::events::KafkaSettings;
 use kernel::registry::Directory;
 use kernel::secrets::{SecretSettings, Secrets};
 use kernel::store::Engine;
@@ -142,6 +143,11 @@ impl DataFolder {
     /// The same for the city's own tools, which know no flags.
     pub(crate) async fn own_secrets(&self) -> Result<Secrets> {
         Ok(self.secrets(&self.recipe(Vec::new(), &[])).await?.0)
+    }
+
+    /// What is set about Kafka, for the city's own tools, which know no flags.
+    pub(crate) fn kafka(&self) -> Result<KafkaSettings> {
+        Ok(config::load("kafka", &config::read_once(&self.recipe(Vec::new(), &[]))?)?)
     }
 
     fn map_file(&self) -> PathBuf {

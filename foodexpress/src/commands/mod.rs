@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod bus;
 mod chaos;
 mod check;
 mod config;
@@ -116,6 +117,9 @@ enum Command {
     /// List secrets, or replace one while the city runs.
     #[command(subcommand)]
     Secrets(secrets::Secrets),
+    /// Which bus carries what: the stream from outbox to consumer, or Kafka.
+    #[command(subcommand)]
+    Bus(bus::Bus),
     /// Print an access token of a demo account.
     Token(token::Token),
     /// Bring every database up to this program.
@@ -162,6 +166,7 @@ impl Cli {
             Command::Events(what) => events::run(what, &data, out).await?,
             Command::Config(what) => config::run(what, &data, out)?,
             Command::Secrets(what) => secrets::run(what, &data, out).await?,
+            Command::Bus(what) => bus::run(what, &data, out).await?,
             Command::Token(token) => token.run(&data, out).await?,
             Command::Migrate => migrate::run(&data, out).await?,
             Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) | Command::Engines(_) => {}

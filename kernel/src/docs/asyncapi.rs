@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::City;
-use crate::events::EventDef;
+use crate::events::{EventDef, literal_name};
 
 pub(super) fn asyncapi(city: &City<'_>) -> Value {
     let mut settings = SchemaSettings::draft2020_12();
@@ -16,7 +16,10 @@ pub(super) fn asyncapi(city: &City<'_>) -> Value {
     for event in city.manifests.iter().flat_map(|m| &m.publishes) {
         let schema = (event.schema)(&mut generator);
         messages.insert(event.name.into(), message(event, &schema));
-        let channel = channels.entry(event.topic).or_insert_with(|| json!({"address": event.topic, "messages": {}}));
+        let channel = channels.entry(event.topic).or_insert_with(|| {
+            // On Kafka the address is the topic; without a broker it names the publisher's stream.
+            json!({"address": event.topic, "messages": {}, "bindings": {"kafka": {"topic": event.topic}}})
+        });
         channel["messages"][event.name] = json!({"$ref": format!("#/components/messages/{}", event.name)});
     }
     for manifest in city.manifests {
@@ -48,6 +51,7 @@ fn message(event: &EventDef, schema: &schemars::Schema) -> Value {
         "x-aliases": event.aliases,
         "x-schema": format!("{}.v{}", event.name, event.version),
         "x-key": event.aggregate,
+        "x-literal-topic": literal_name(event.name),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::City;
+use crate::events::literal_name;
 use crate::manifest::{Access, Manifest, Repeat};
 
 const NOTE: &str = "<!-- Made by the `docs` command from the declarations; edit those. -->\n";
@@ -67,7 +68,9 @@ pub(super) fn events(city: &City<'_>) -> String {
     let mut out = page("Events");
     line(
         &mut out,
-        format_args!("| event | says | by | stream, key | heard by | also known as |\n|---|---|---|---|---|---|"),
+        format_args!(
+            "`stream` is the topic on Kafka, where there is one; `literal` the further topic with `kafka.routing = \"literal\"`.\n\n| event | says | by | stream, key | literal | heard by | also known as |\n|---|---|---|---|---|---|---|"
+        ),
     );
     for event in city.manifests.iter().flat_map(|m| &m.publishes) {
         let hearers = city.manifests.iter().filter(|m| m.hears.iter().any(|h| h.name == event.name));
@@ -75,13 +78,14 @@ pub(super) fn events(city: &City<'_>) -> String {
         line(
             &mut out,
             format_args!(
-                "| `{}` v{} | {} | {} | {}, {} | {hearers} | {also} |",
+                "| `{}` v{} | {} | {} | {}, {} | {} | {hearers} | {also} |",
                 event.name,
                 event.version,
                 event.summary.trim(),
                 event.publisher,
                 event.topic,
-                event.aggregate
+                event.aggregate,
+                literal_name(event.name)
             ),
         );
     }

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{BusHealth, Reaction, adopt_epoch, drop_parked, parked, parked_count, redrive, replay};
+use super::{BusHealth, Carrier, Reaction, Road, adopt_epoch, drop_parked, edges, parked, parked_count, redrive};
 use crate::clock::{Clock, Timestamp};
 use crate::http::{Fail, Problem, Signer};
-use crate::store::{Store, StoreError};
+use crate::store::{Scalar, Store, StoreError};
 use crate::{params, row, sql};
 
 /// Rows that one question may return.
@@ -25,6 +25,7 @@ pub(crate) struct Hands {
     pub(crate) store: Store,
     pub(crate) reactions: Vec<Reaction>,
     pub(crate) health: BusHealth,
+    pub(crate) carrier: Carrier,
     pub(crate) signer: Signer,
     pub(crate) clock: Clock,
 }
@@ -64,6 +65,9 @@ pub(crate) fn admin_router(hands: Hands) -> Router {
         .route("/internal/drop-parked", post(drop_one))
         .route("/internal/replay", post(replay_now))
         .route("/internal/adopt", post(adopt))
+        .route("/internal/position-at", get(position_at))
+        .route("/internal/bus-move", post(move_now))
+        .route("/internal/bus-settings", get(settings))
         .layer(axum::middleware::from_fn_with_state(hands.clone(), only_workloads))
         .with_state(hands)
 }
@@ -88,12 +92,65 @@ async fn bus(State(hands): Shared) -> Response {
         .publishers()
         .into_iter()
         .map(|(name, h)| {
-            let told = json!({"flow": format!("{:?}", h.flow), "position": h.position, "head": h.head, "lag": h.lag(), "last_error": h.last_error});
+            let partitions = h.partitions.iter().map(|((topic, part), p)| {
+                json!({"topic": topic, "partition": part, "next": p.next, "end": p.end, "lag": p.lag()})
+            });
+            let told = json!({"flow": format!("{:?}", h.flow), "position": h.position, "head": h.head, "lag": h.lag(),
+                "partitions": partitions.collect::<Vec<_>>(), "last_error": h.last_error});
             (name.to_owned(), told)
         })
         .collect();
-    let parked = parked_count(&hands.store.read()).await;
-    answer(parked.map(|parked| json!({"service": hands.service, "publishers": publishers, "parked": parked})))
+    let db = hands.store.read();
+    let asked = async {
+        let (parked, edges) = (parked_count(&db).await?, edges(&db).await?);
+        let roads: serde_json::Map<String, Value> =
+            edges.into_iter().map(|edge| (edge.publisher, Value::from(edge.road))).collect();
+        let head = *hands.store.head().borrow();
+        Ok(json!({"service": hands.service, "publishers": publishers, "parked": parked, "roads": roads,
+            "head": head, "relays": hands.health.relays()}))
+    };
+    answer(asked.await)
+}
+
+async fn settings(State(hands): Shared) -> Response {
+    answer(Ok(json!({"service": hands.service, "settings": hands.carrier.shown()})))
+}
+
+#[derive(Deserialize)]
+struct At {
+    time: Timestamp,
+}
+
+/// The first position whose event happened at a time or later; none if there is none yet.
+async fn position_at(State(hands): Shared, Query(at): Query<At>) -> Response {
+    let sql = sql!(
+        Scalar<i64>,
+        "SELECT COALESCE(MIN(COALESCE(position, seq)), 0) AS value FROM outbox WHERE created_at >= $1 AND published_at IS NOT NULL"
+    );
+    let found = hands.store.read().one(sql, params![at.time]).await;
+    answer(
+        found.map(|Scalar(position)| json!({"service": hands.service, "position": (position > 0).then_some(position)})),
+    )
+}
+
+#[derive(Deserialize)]
+struct Move {
+    to: Road,
+    publisher: Option<String>,
+}
+
+async fn move_now(State(hands): Shared, Json(asked): Json<Move>) -> Response {
+    let publisher = asked.publisher.as_deref();
+    let moved = hands.carrier.move_to(&hands.store, &hands.health, &hands.reactions, publisher, asked.to).await;
+    refused(moved.map(|moved| json!({"service": hands.service, "to": asked.to.word(), "moved": moved})))
+}
+
+/// What a person asked for and cannot have, with the reason for that person.
+fn refused(result: Result<Value, String>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(why) => Problem::new(409, "bus_refuses", why).into_response(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -168,13 +225,16 @@ struct Replay {
     publisher: String,
     #[serde(default)]
     position: i64,
+    /// When that position's event happened, for a log that is found by time.
+    time: Option<Timestamp>,
     #[serde(default)]
     again: bool,
 }
 
 async fn replay_now(State(hands): Shared, Json(asked): Json<Replay>) -> Response {
-    let done = replay(&hands.store, &hands.health, &asked.publisher, asked.position, asked.again).await;
-    answer(done.map(|found| json!({"service": hands.service, "replaying": found})))
+    let from = (asked.position, asked.time);
+    let done = hands.carrier.replay(&hands.store, &hands.health, &asked.publisher, from, asked.again).await;
+    refused(done.map(|found| json!({"service": hands.service, "replaying": found})))
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::feed::Backoff;
 use super::inbox::{self, Arrival, InboxRow, Place};
+use super::offsets::{self, Slice};
 use super::{Envelope, Fault, Reaction};
 use crate::store::{Store, StoreError, Tx, WriteError};
 use crate::telemetry::{self, Trace};
@@ -82,25 +83,55 @@ pub(crate) async fn react(tx: &Tx, reactions: &[Reaction], envelope: &Envelope) 
     Ok(())
 }
 
-/// A stretch of one publisher's outbox on its way into this service's database.
+/// What a step moves on in its unit.
+#[derive(Clone)]
+pub(crate) enum Mark {
+    /// The position in the publisher's outbox.
+    Position,
+    /// The offset in a partition of a topic.
+    Offset(Arc<Slice>),
+}
+
+/// A stretch of one publisher's events on its way into this service's database.
 #[derive(Clone)]
 pub(crate) struct Step {
     pub(crate) publisher: &'static str,
+    pub(crate) mark: Mark,
     pub(crate) from: Place,
     pub(crate) to: i64,
     pub(crate) events: Vec<Envelope>,
 }
 
 impl Step {
+    /// Moves the mark on. False means that somebody else moved it: the rest of the unit must not happen.
+    async fn advance(&self, tx: &Tx) -> Result<bool, StoreError> {
+        match &self.mark {
+            Mark::Position => inbox::advance(tx, self.publisher, &self.from, self.to).await,
+            Mark::Offset(slice) => {
+                let last = self.events.last().map_or(0, |event| event.position);
+                let reached = if self.to == slice.to { slice.reached } else { last };
+                offsets::advance(tx, slice, &self.from, self.to, reached).await
+            }
+        }
+    }
+
+    /// Where the mark stands behind one of its events.
+    fn behind(&self, event: &Envelope) -> i64 {
+        match &self.mark {
+            Mark::Position => event.position,
+            Mark::Offset(slice) => slice.ends.get(&event.id).copied().unwrap_or(self.from.position),
+        }
+    }
+
     /// Its first `events` events, and what comes after them.
     fn split(mut self, events: usize) -> (Self, Option<Self>) {
         if self.events.len() <= events.max(1) {
             return (self, None);
         }
         let later = self.events.split_off(events.max(1));
-        let middle = self.events.last().map_or(self.from.position, |event| event.position);
+        let middle = self.events.last().map_or(self.from.position, |event| self.behind(event));
         let from = Place { epoch: self.from.epoch, position: middle };
-        let later = Self { publisher: self.publisher, from, to: self.to, events: later };
+        let later = Self { publisher: self.publisher, mark: self.mark.clone(), from, to: self.to, events: later };
         self.to = middle;
         (self, Some(later))
     }
@@ -197,17 +228,15 @@ impl Applier {
     }
 
     async fn one_by_one(&self, step: Step) -> Result<(), Halt> {
-        let Step { publisher, mut from, to, events } = step;
-        let last = events.len().saturating_sub(1);
-        if events.is_empty() {
-            return self.single(Step { publisher, from, to, events }).await;
+        if step.events.is_empty() {
+            return self.single(step).await;
         }
-        for (at, event) in events.into_iter().enumerate() {
+        let mut rest = Some(step);
+        while let Some(step) = rest.take() {
             // The last event's unit also moves over what the filter left out behind it.
-            let upto = if at == last { to } else { event.position };
-            let next = Place { epoch: from.epoch, position: upto };
-            self.single(Step { publisher, from, to: upto, events: vec![event] }).await?;
-            from = next;
+            let (first, later) = step.split(1);
+            self.single(first).await?;
+            rest = later;
         }
         Ok(())
     }
@@ -240,7 +269,7 @@ impl Applier {
             let (step, reactions) = (step.clone(), reactions.clone());
             async move {
                 // First, because it also holds off everybody else who moves this position.
-                if !inbox::advance(&tx, step.publisher, &step.from, step.to).await? {
+                if !step.advance(&tx).await? {
                     return Err(Stop::Fenced);
                 }
                 handle(&tx, &reactions, &step.events).await
@@ -249,7 +278,7 @@ impl Applier {
         self.store.write(unit).await
     }
 
-    async fn park(&self, step: Step, reason: String) -> Result<(), Halt> {
+    pub(crate) async fn park(&self, step: Step, reason: String) -> Result<(), Halt> {
         for event in &step.events {
             tracing::error!(
                 event = %event.id, kind = %event.kind, publisher = %event.source, subject = %event.subject, %reason,
@@ -261,7 +290,7 @@ impl Applier {
             let shared = shared.clone();
             async move {
                 let (step, reason) = &*shared;
-                if !inbox::advance(&tx, step.publisher, &step.from, step.to).await? {
+                if !step.advance(&tx).await? {
                     return Err(Stop::Fenced);
                 }
                 for event in &step.events {
@@ -301,7 +330,8 @@ mod tests {
             data: serde_json::value::to_raw_value(&()).unwrap(),
         };
         let from = Place { epoch: ids::fresh(), position: 3 };
-        let whole = Step { publisher: "publisher", from, to: 20, events: [5, 8, 9].map(event).to_vec() };
+        let mark = Mark::Position;
+        let whole = Step { publisher: "publisher", mark, from, to: 20, events: [5, 8, 9].map(event).to_vec() };
         let (first, later) = whole.clone().split(2);
         let rest = later.clone().unwrap();
         assert_eq!((first.from.position, first.to, first.events.len()), (3, 8, 2));
@@ -329,7 +359,7 @@ mod tests {
         };
         let step = |epoch, position, to| {
             let from = Place { epoch, position };
-            applier.apply(Step { publisher: "publisher", from, to, events: Vec::new() })
+            applier.apply(Step { publisher: "publisher", mark: Mark::Position, from, to, events: Vec::new() })
         };
         step(epoch, 0, 5).await.unwrap();
         assert!(matches!(step(epoch, 0, 6).await, Err(Halt::Fenced)));

@@ -11,11 +11,11 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::apply::{Applier, Halt, Patience, Step};
+use super::apply::{Applier, Halt, Mark, Patience, Step};
 use super::feed::{Authorize, Backoff, Feed, FeedError, Link, Stretch};
 use super::health::BusHealth;
 use super::inbox::{self, Place};
-use super::{Envelope, Reaction};
+use super::{Envelope, Reaction, Road};
 use crate::registry::Directory;
 use crate::store::{Store, WriteError};
 
@@ -117,6 +117,14 @@ impl Following {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut told = String::new();
         while !shutdown.is_cancelled() {
+            let mut moved = self.health.moved();
+            if let Ok(Some(Road::Kafka)) = inbox::road(&self.store.read(), publisher).await {
+                // Another loop has this publisher, until somebody moves it back.
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = moved.wait() => continue,
+                }
+            }
             let mut session = Session::new(self, publisher, shutdown);
             let wait = match session.run(&mut backoff).await {
                 Ended::Shutdown => return session.settle().await,
@@ -277,7 +285,8 @@ impl<'a> Session<'a> {
         if events.is_empty() && upto - self.stored.position < SKIP {
             return Ok(());
         }
-        let step = Step { publisher: self.publisher, from: self.stored.clone(), to: upto, events };
+        let step =
+            Step { publisher: self.publisher, mark: Mark::Position, from: self.stored.clone(), to: upto, events };
         let applied = self.applier.apply(step).await;
         if let Err(halt) = applied {
             // What is stored now only the database knows; the next session asks it.
@@ -293,7 +302,13 @@ impl<'a> Session<'a> {
         if self.stored.epoch.is_nil() {
             return Ok(());
         }
-        let step = Step { publisher: self.publisher, from: self.stored.clone(), to: self.reached, events: Vec::new() };
+        let step = Step {
+            publisher: self.publisher,
+            mark: Mark::Position,
+            from: self.stored.clone(),
+            to: self.reached,
+            events: Vec::new(),
+        };
         self.applier.apply(step).await?;
         self.stored.position = self.reached;
         Ok(())
@@ -302,7 +317,13 @@ impl<'a> Session<'a> {
     /// Writes down what was read without an effect, so that the next session does not read it again.
     async fn settle(self) {
         if self.reached > self.stored.position && !self.stored.epoch.is_nil() {
-            let step = Step { publisher: self.publisher, from: self.stored, to: self.reached, events: Vec::new() };
+            let step = Step {
+                publisher: self.publisher,
+                mark: Mark::Position,
+                from: self.stored,
+                to: self.reached,
+                events: Vec::new(),
+            };
             if let Err(halt) = self.applier.apply(step).await {
                 tracing::debug!(%halt, "the last empty stretch is read once more");
             }

@@ -29,12 +29,33 @@ pub struct PublisherHealth {
     pub head: i64,
     /// The last thing that went wrong, while it has not been made good.
     pub last_error: Option<String>,
+    /// On Kafka: how it stands in each partition that this instance reads. Empty on the stream.
+    pub partitions: BTreeMap<(String, i32), PartitionHealth>,
+}
+
+/// How a consumer stands in one partition of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PartitionHealth {
+    /// The first offset that has not been handled.
+    pub next: i64,
+    /// The end of the partition, as last told by a broker.
+    pub end: i64,
+}
+
+impl PartitionHealth {
+    /// How many offsets the consumer is behind.
+    pub fn lag(self) -> i64 {
+        (self.end - self.next).max(0)
+    }
 }
 
 impl PublisherHealth {
-    /// How many positions the consumer is behind, as far as it knows.
+    /// How many positions the consumer is behind, or offsets on Kafka, as far as it knows.
     pub fn lag(&self) -> i64 {
-        (self.head - self.position).max(0)
+        if self.partitions.is_empty() {
+            return (self.head - self.position).max(0);
+        }
+        self.partitions.values().map(|p| p.lag()).sum()
     }
 }
 
@@ -42,8 +63,18 @@ impl PublisherHealth {
 #[derive(Clone, Debug, Default)]
 pub struct BusHealth(Arc<Shared>);
 
+/// How a relay of this service stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct RelayHealth {
+    /// Up to which position everything of its share is on Kafka.
+    pub upto: i64,
+    /// The last thing that went wrong, while it has not been made good.
+    pub last_error: Option<String>,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
+    relays: Mutex<BTreeMap<u32, RelayHealth>>,
     publishers: Mutex<BTreeMap<&'static str, PublisherHealth>>,
     /// Counts how often positions were set by hand.
     moves: watch::Sender<u64>,
@@ -66,6 +97,16 @@ impl BusHealth {
         self.0.publishers.lock().clone()
     }
 
+    /// The relays of this instance by number; none where no Kafka is set.
+    pub fn relays(&self) -> BTreeMap<u32, RelayHealth> {
+        self.0.relays.lock().clone()
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(crate) fn relayed(&self, relay: u32, change: impl FnOnce(&mut RelayHealth)) {
+        change(self.0.relays.lock().entry(relay).or_default());
+    }
+
     /// Has every loop read its position anew: somebody has set one by hand.
     pub fn look_again(&self) {
         self.0.moves.send_modify(|moves| *moves += 1);
@@ -77,7 +118,13 @@ impl BusHealth {
 
     fn with(&self, publisher: &'static str, change: impl FnOnce(&mut PublisherHealth)) {
         let mut all = self.0.publishers.lock();
-        let fresh = || PublisherHealth { flow: Flow::Waiting, position: 0, head: 0, last_error: None };
+        let fresh = || PublisherHealth {
+            flow: Flow::Waiting,
+            position: 0,
+            head: 0,
+            last_error: None,
+            partitions: BTreeMap::new(),
+        };
         change(all.entry(publisher).or_insert_with(fresh));
     }
 
@@ -97,7 +144,34 @@ impl BusHealth {
 
     pub(crate) fn at(&self, publisher: &'static str, position: i64, head: i64) {
         self.with(publisher, |h| {
-            *h = PublisherHealth { flow: Flow::Connected, position, head: head.max(position), last_error: None };
+            let partitions = BTreeMap::new();
+            *h = PublisherHealth {
+                flow: Flow::Connected,
+                position,
+                head: head.max(position),
+                last_error: None,
+                partitions,
+            };
         });
+    }
+
+    /// The partitions of a publisher that this instance reads from now on.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn reads(&self, publisher: &'static str, partitions: BTreeMap<(String, i32), PartitionHealth>) {
+        self.with(publisher, |h| {
+            h.flow = Flow::Connected;
+            h.last_error = None;
+            h.partitions = partitions;
+        });
+    }
+
+    /// Something became known of a partition; what is not read here is not told of.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn partition(&self, topic: &str, part: i32, change: impl FnOnce(&mut PublisherHealth, (String, i32))) {
+        let key = (topic.to_owned(), part);
+        let mut all = self.0.publishers.lock();
+        if let Some(health) = all.values_mut().find(|h| h.partitions.contains_key(&key)) {
+            change(health, key);
+        }
     }
 }

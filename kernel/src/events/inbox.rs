@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::Envelope;
+use super::{Envelope, Road};
 use crate::clock::Timestamp;
 use crate::store::{Db, Scalar, StoreError, Tx};
 use crate::{params, row, sql};
@@ -77,23 +77,35 @@ pub(crate) async fn place(db: &Db, publisher: &str) -> Result<Place, StoreError>
     Ok(found.unwrap_or(Place { epoch: Uuid::nil(), position: 0 }))
 }
 
+/// By which road a publisher's events come; none if nothing was decided yet.
+pub(crate) async fn road(db: &Db, publisher: &str) -> Result<Option<Road>, StoreError> {
+    let sql = sql!(Scalar<String>, "SELECT road AS value FROM bus_position WHERE publisher = $1");
+    Ok(db.maybe(sql, params![publisher]).await?.map(|Scalar(word)| Road::of_word(&word)))
+}
+
 /// Takes an outbox as the one that positions are about, unless another was taken meanwhile.
 pub(crate) async fn take_epoch(tx: &Tx, publisher: &str, epoch: Uuid) -> Result<bool, StoreError> {
     let sql = sql!(
-        "INSERT INTO bus_position (publisher, epoch, position) VALUES ($1, $2, 0) ON CONFLICT (publisher) DO UPDATE SET epoch = excluded.epoch, position = 0 WHERE bus_position.epoch = $3"
+        "INSERT INTO bus_position (publisher, epoch, position) VALUES ($1, $2, 0) ON CONFLICT (publisher) DO UPDATE SET epoch = excluded.epoch, position = 0 WHERE bus_position.epoch = $3 AND bus_position.road = 'stream'"
     );
     Ok(tx.run(sql, params![publisher, epoch, Uuid::nil()]).await? == 1)
 }
 
 /// Moves the position on. False means that somebody else moved it: the rest of the unit must not happen.
 pub(crate) async fn advance(tx: &Tx, publisher: &str, from: &Place, to: i64) -> Result<bool, StoreError> {
-    let sql = sql!("UPDATE bus_position SET position = $4 WHERE publisher = $1 AND epoch = $2 AND position = $3");
+    // Only while the stream is the road: a unit that began before a move must not end behind it.
+    let sql = sql!(
+        "UPDATE bus_position SET position = $4 WHERE publisher = $1 AND epoch = $2 AND position = $3 AND road = 'stream'"
+    );
     Ok(tx.run(sql, params![publisher, from.epoch, from.position, to]).await? == 1)
 }
 
 /// Holds off the publisher's consumer until this unit ends. On one writer that is so anyway.
 pub(crate) async fn hold(tx: &Tx, publisher: &str) -> Result<(), StoreError> {
     let sql = sql!("UPDATE bus_position SET position = position WHERE publisher = $1");
+    tx.run(sql, params![publisher]).await?;
+    // On Kafka each partition has a lane of its own.
+    let sql = sql!("UPDATE kafka_offset SET position = position WHERE publisher = $1");
     tx.run(sql, params![publisher]).await.map(drop)
 }
 

@@ -1,13 +1,19 @@
 //! Events: declared once, published through the outbox of a transaction, consumed once in the consumer's own.
 
+mod access;
 mod admin;
 pub(crate) mod apply;
+mod carrier;
 mod consumer;
 mod envelope;
 mod feed;
 mod follow;
 mod health;
 mod inbox;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+mod moving;
+mod offsets;
 mod outbox;
 mod parking;
 mod projection;
@@ -17,6 +23,7 @@ mod rebuild;
 mod recent;
 pub(crate) mod relay;
 mod replay;
+mod road;
 mod source;
 pub(crate) mod wire;
 
@@ -25,14 +32,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub use access::access_lines;
 pub(crate) use admin::{Hands, admin_router};
 pub(crate) use apply::Patience;
+pub(crate) use carrier::Carrier;
 pub(crate) use consumer::Consumer;
 pub use envelope::{Envelope, Received};
 pub(crate) use feed::{Authorize, Link};
 pub use follow::Follower;
-pub use health::{BusHealth, Flow, PublisherHealth};
+pub use health::{BusHealth, Flow, PartitionHealth, PublisherHealth, RelayHealth};
 pub use inbox::ParkedRow;
+pub use moving::{Edge, edges, move_edge};
 pub(crate) use outbox::{Outgoing, outbox_head};
 pub use parking::{Redriven, drop_parked, parked, parked_count, redrive};
 pub use projection::{forget, keep, projected, projected_by_id, projected_in_org};
@@ -43,6 +53,7 @@ pub(crate) use recent::Recent;
 pub(crate) use relay::RELAY;
 pub(crate) use replay::tail;
 pub use replay::{adopt_epoch, replay};
+pub use road::{BusSettings, KafkaSettings, Protection, Road, Routing, literal_name};
 pub(crate) use source::outbox_service;
 
 /// What is known about an event type without looking at an instance.

@@ -10,7 +10,7 @@ use crate::telemetry::Trace;
 use crate::{ids, row, sql};
 
 /// How many relays could share one outbox; an aggregate always falls into the same shard.
-const SHARDS: u64 = 8;
+pub(super) const SHARDS: u32 = 8;
 
 /// An event on its way into the outbox.
 #[derive(Clone, Debug)]
@@ -96,8 +96,8 @@ impl OutboxRow {
     }
 }
 
-fn shard(aggregate: Uuid) -> i64 {
-    i64::try_from(aggregate.as_u64_pair().1 % SHARDS).expect("smaller than the number of shards")
+pub(super) fn shard(aggregate: Uuid) -> i64 {
+    i64::try_from(aggregate.as_u64_pair().1 % u64::from(SHARDS)).expect("smaller than the number of shards")
 }
 
 /// The highest number that consumers may have.

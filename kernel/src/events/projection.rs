@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::reaction::{Keeps, Reacting};
+use super::reaction::{Keeps, Reacting, foreign};
 use super::{Envelope, Event, Fault, Payload, Reaction};
 use crate::store::{Db, StoreError, Tx};
 use crate::{params, row, sql};
@@ -30,6 +30,7 @@ pub fn forget<E: Event>() -> Reaction {
 
 fn reads<E: Event>(envelope: &Envelope) -> Result<(), Fault> {
     match serde_json::from_str::<E::Payload>(envelope.data.get()) {
+        Ok(payload) if payload.subject().org != envelope.orgid => Err(foreign(envelope)),
         Ok(_) => Ok(()),
         Err(error) => Err(Fault::Park(format!("{} does not read as {}: {error}", envelope.id, E::DEF.name))),
     }

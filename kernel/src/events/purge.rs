@@ -62,7 +62,7 @@ fn next(rows: &[Old]) -> Option<i64> {
 async fn purge_outbox(tx: &Tx, after: i64, before: Timestamp) -> Result<(u64, Option<i64>), StoreError> {
     let sql = sql!(
         Old,
-        "SELECT o.seq, COALESCE(o.position, o.seq) AS position, EXISTS (SELECT 1 FROM outbox n WHERE n.aggregate_type = o.aggregate_type AND n.aggregate_id = o.aggregate_id AND n.aggregate_version > o.aggregate_version AND n.event_type = o.event_type AND n.published_at IS NOT NULL) AS superseded FROM outbox o WHERE o.seq > $1 AND o.created_at < $2 AND o.published_at IS NOT NULL ORDER BY o.seq LIMIT $3"
+        "SELECT o.seq, COALESCE(o.position, o.seq) AS position, EXISTS (SELECT 1 FROM outbox n WHERE n.aggregate_type = o.aggregate_type AND n.aggregate_id = o.aggregate_id AND n.aggregate_version > o.aggregate_version AND n.event_type = o.event_type AND n.published_at IS NOT NULL) AS superseded FROM outbox o WHERE o.seq > $1 AND o.created_at < $2 AND o.published_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM kafka_relay k WHERE k.wanted AND k.upto < COALESCE(o.position, o.seq)) ORDER BY o.seq LIMIT $3"
     );
     let rows = tx.all(sql, params![after, before, BATCH]).await?;
     let gone: Vec<&Old> = rows.iter().filter(|r| r.superseded).collect();

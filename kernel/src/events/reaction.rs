@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Envelope, Event, EventDef, Received};
+use super::{Envelope, Event, EventDef, Payload as _, Received};
 use crate::store::{StoreError, Tx};
 
 /// Why an event was not handled, and whether trying again may help.
@@ -48,6 +48,11 @@ pub(crate) struct Keeps {
     pub(crate) gone: bool,
 }
 
+/// An event whose payload belongs to another organisation than the event says: no bug of ours can be trusted with it.
+pub(super) fn foreign(envelope: &Envelope) -> Fault {
+    Fault::Park(format!("{} says organisation {}, its payload another", envelope.id, envelope.orgid))
+}
+
 impl Reaction {
     /// A reaction to events of type `E`.
     pub fn new<E, F, Fut>(react: F) -> Self
@@ -58,6 +63,10 @@ impl Reaction {
     {
         let run = move |tx: Tx, envelope: &Envelope| -> Reacting {
             match Received::<E>::open(envelope) {
+                Ok(received) if received.event.payload().subject().org != envelope.orgid => {
+                    let why = foreign(envelope);
+                    Box::pin(async move { Err(why) })
+                }
                 Ok(received) => Box::pin(react(tx, received)),
                 Err(error) => {
                     let why = format!("{} does not read as {}: {error}", envelope.id, E::DEF.name);

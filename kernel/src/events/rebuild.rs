@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::feed::{FeedError, Link};
 use super::parking::plain;
 use super::projection::GONE;
-use super::{Envelope, Reaction, inbox};
+use super::{Envelope, Reaction, inbox, offsets};
 use crate::store::{Store, StoreError, Tx, any};
 use crate::{ids, params, sql};
 
@@ -132,7 +132,9 @@ impl Shadow {
             let shadow = self.clone();
             async move {
                 inbox::hold(&tx, &shadow.publisher).await?;
-                if inbox::place(&tx, &shadow.publisher).await?.position > reached {
+                let partitions = offsets::of(&tx, &shadow.publisher).await?;
+                let partitions = partitions.iter().map(|row| row.position).max().unwrap_or(0);
+                if inbox::place(&tx, &shadow.publisher).await?.position.max(partitions) > reached {
                     return Ok(false);
                 }
                 tx.run(sql!("DELETE FROM projection WHERE source = ANY($1)"), params![any(&shadow.sources)]).await?;

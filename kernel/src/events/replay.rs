@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::BusHealth;
 use super::feed::{Feed, FeedError, Link};
 use super::inbox::{self, Place};
+use super::offsets;
 use super::parking::plain;
 use crate::store::{Store, StoreError, Tx};
 use crate::{params, sql};
@@ -18,7 +19,10 @@ pub async fn adopt_epoch(store: &Store, health: &BusHealth, publisher: &str) -> 
     let publisher: Arc<str> = publisher.into();
     let unit = move |tx: Tx| {
         let publisher = publisher.clone();
-        async move { inbox::set_place(&tx, &publisher, &Place { epoch: Uuid::nil(), position: 0 }).await }
+        async move {
+            offsets::adopt(&tx, &publisher).await?;
+            inbox::set_place(&tx, &publisher, &Place { epoch: Uuid::nil(), position: 0 }).await
+        }
     };
     let moved = store.write(unit).await.map_err(plain)?;
     health.look_again();
@@ -45,6 +49,8 @@ pub async fn replay(
                 let sql = sql!("DELETE FROM inbox WHERE publisher = $1 AND position >= $2");
                 tx.run(sql, params![&*publisher, position]).await?;
             }
+            // On Kafka the position only says what is to be skipped; the log is read from its beginning.
+            offsets::rewind(&tx, &publisher).await?;
             inbox::set_place(&tx, &publisher, &Place { epoch, position: (position - 1).max(0) }).await
         }
     };

@@ -14,7 +14,12 @@ pub(super) fn metrics_page(name: &'static str, all: &Metrics, bus: &BusHealth) -
     let (lag, all, bus) = (BusMeasures::new(all), all.clone(), bus.clone());
     let page = move || {
         for (publisher, stands) in bus.publishers() {
-            lag.set(name, publisher, stands.lag());
+            // The stream's own series stays at what it has, nothing, while partitions are read.
+            let streamed = if stands.partitions.is_empty() { stands.lag() } else { 0 };
+            lag.set(name, publisher, streamed);
+            for ((topic, part), partition) in &stands.partitions {
+                lag.set_partition(name, publisher, (topic, *part), partition.lag());
+            }
         }
         std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], all.render()))
     };
@@ -142,8 +147,9 @@ mod tests {
             let answer = page.clone().oneshot(request).await.unwrap();
             assert_eq!(answer.headers()[CONTENT_TYPE], metrics::CONTENT_TYPE);
             let body = answer.into_body().collect().await.unwrap().to_bytes();
-            let line =
-                format!("kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"ledger\"}} {behind}\n");
+            let line = format!(
+                "kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"ledger\",group=\"\",topic=\"\",partition=\"\"}} {behind}\n"
+            );
             assert!(std::str::from_utf8(&body).unwrap().contains(&line), "{line}");
         }
     }

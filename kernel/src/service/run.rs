@@ -15,7 +15,7 @@ use super::{Declared, Kit, Parts, StartError, probes};
 use crate::clock::Clock;
 use crate::config::Configuration;
 use crate::docs;
-use crate::events::{self, BusHealth, Consumer, Hands, relay};
+use crate::events::{self, BusHealth, Carrier, Consumer, Hands, relay};
 use crate::health::Health;
 use crate::http::{Limits, Problem, Signer, server};
 use crate::jobs;
@@ -113,11 +113,15 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
     let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
     let (tasks, health) = (Tasks::new(), Health::new());
     let bus = BusHealth::default();
+    let unsettled = |why: String| StartError(format!("{name}: {why}"));
+    let carrier = Carrier::load(name, &around.configuration, &around.secrets).map_err(unsettled)?;
+    carrier.settle(&store, &bus, &parts.reactions).await.map_err(unsettled)?;
     let hands = Hands {
         service: name,
         store: store.clone(),
         reactions: parts.reactions.clone(),
         health: bus.clone(),
+        carrier: carrier.clone(),
         signer: around.signer.clone(),
         clock: around.clock.clone(),
     };
@@ -126,6 +130,9 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
     let page = probes::metrics_page(name, &metrics, &bus);
     let own = parts.router.clone().merge(events::admin_router(hands)).merge(page).merge(health.router());
     let router = whole_router(declared, &around, &store, &tasks.stopping(), own);
+    let carried = (manifest.publishes.clone(), parts.reactions.clone());
+    let carrying = carrier.run(store.clone(), bus.clone(), carried, instance(name, address), tasks.stopping());
+    tasks.spawn("kafka", telemetry::in_service(name, carrying));
     run_parts(name, address, parts, &around, &store, &bus, &tasks);
     let served = server::serve(around.listener, router, Limits::default(), tasks.stopping());
     tasks.spawn("server", telemetry::in_service(name, served));
@@ -157,8 +164,7 @@ fn run_parts(
     if hears {
         tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
     }
-    // The same after a crash, so that the leases this instance held are its own again at once.
-    let owner = format!("{name}@{address}");
+    let owner = instance(name, address);
     tasks.spawn("relay", telemetry::in_service(name, relay::run(store.clone(), owner.clone(), tasks.stopping())));
     let (mut jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
     jobs.push(housekeeping(store.clone()));
@@ -171,6 +177,11 @@ fn run_parts(
             }
         }),
     );
+}
+
+/// The same after a crash, so that the leases and partitions this instance held are its own again at once.
+fn instance(name: &str, address: SocketAddr) -> String {
+    format!("{name}@{address}")
 }
 
 /// The service's own routes and pages beside the outbox stream and its document.

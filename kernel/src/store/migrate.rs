@@ -15,6 +15,7 @@ pub struct Migration {
 pub(crate) const KERNEL: &[Migration] = &[
     Migration { name: "kernel_001", sql: include_str!("../../migrations/001_kernel.sql") },
     Migration { name: "kernel_002", sql: include_str!("../../migrations/002_lighter_inbox.sql") },
+    Migration { name: "kernel_003_kafka", sql: include_str!("../../migrations/003_kafka.sql") },
 ];
 
 /// The table in which a database remembers its steps.

@@ -175,12 +175,18 @@ pub struct BusMeasures {
 impl BusMeasures {
     /// Declares the metric. Its name says Kafka on either bus, so that one dashboard serves both.
     pub fn new(metrics: &Metrics) -> Self {
-        Self { lag: metrics.gauge("kafka_consumer_lag", "Events not yet consumed", ["consumer", "publisher"]) }
+        let labels = ["consumer", "publisher", "group", "topic", "partition"];
+        Self { lag: metrics.gauge("kafka_consumer_lag", "Events not yet consumed", labels) }
     }
 
-    /// Sets the number of events that a consumer has yet to see.
+    /// Sets the number of events that a consumer has yet to see of a publisher's stream, which has no partitions.
     pub fn set(&self, consumer: &str, publisher: &str, events: i64) {
-        self.lag.at(&[consumer, publisher]).set(events.max(0));
+        self.lag.at(&[consumer, publisher, "", "", ""]).set(events.max(0));
+    }
+
+    /// Sets the number of events that a consumer has yet to see in a partition of a topic.
+    pub fn set_partition(&self, consumer: &str, publisher: &str, (topic, partition): (&str, i32), events: i64) {
+        self.lag.at(&[consumer, publisher, consumer, topic, &partition.to_string()]).set(events.max(0));
     }
 }
 
@@ -220,7 +226,7 @@ mod tests {
         BusMeasures::new(&metrics).set("orders", "payments", 7);
         StoreMeasures::new(&metrics).ended(UnitEnd::Committed, Duration::from_millis(2));
         let text = metrics.render().replace("service=\"orders\",", "");
-        assert!(text.contains("kafka_consumer_lag{consumer=\"orders\",publisher=\"payments\"} 7\n"), "{text}");
+        assert!(text.contains("kafka_consumer_lag{consumer=\"orders\",publisher=\"payments\",group=\"\",topic=\"\",partition=\"\"} 7\n"), "{text}");
         assert!(text.contains("store_units_total{outcome=\"committed\"} 1\n"), "{text}");
     }
 }

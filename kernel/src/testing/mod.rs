@@ -1,6 +1,7 @@
 //! What tests of services are made of: rooms and stations on real sockets, derived tests, and the checkers of the promises.
 
 pub mod bus;
+pub mod cases;
 pub mod derived;
 pub mod registry;
 pub mod room;

@@ -32,6 +32,8 @@ pub struct Station {
     pub address: SocketAddr,
     /// How its consumer fares.
     pub health: BusHealth,
+    #[cfg(feature = "kafka")]
+    kafka: Option<events::kafka::Connection>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -71,7 +73,48 @@ impl Station {
         // One writer's outbox numbers are positions already; elsewhere the relay gives them.
         let owner = format!("{name}-{}-{}", std::process::id(), crate::ids::fresh().simple());
         tasks.spawn(relay::run(store.clone(), owner, stop.clone()));
-        Ok(Self { name, store, address, health: BusHealth::default(), stop, tasks })
+        let health = BusHealth::default();
+        Ok(Self {
+            name,
+            store,
+            address,
+            health,
+            #[cfg(feature = "kafka")]
+            kafka: None,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Sends its events to Kafka from now on, beside its outbox that can still be followed, and hears others there.
+    #[cfg(feature = "kafka")]
+    pub fn on_kafka(&mut self, connection: &events::kafka::Connection, publishes: &[events::EventDef]) {
+        self.kafka = Some(connection.clone());
+        let relay = events::kafka::Relay {
+            service: self.name,
+            store: self.store.clone(),
+            connection: connection.clone(),
+            events: publishes.to_vec(),
+            // The same in its next life: a clock that stands still lets no lease run out.
+            owner: self.name.to_owned(),
+            health: self.health.clone(),
+        };
+        self.tasks.spawn(relay.run(self.stop.clone()));
+    }
+
+    /// Hears Kafka for whatever its database says comes by that road.
+    #[cfg(feature = "kafka")]
+    fn hear_on_kafka(&mut self, connection: events::kafka::Connection, reactions: Vec<Reaction>, patience: Patience) {
+        let group = events::kafka::GroupConsumer {
+            name: self.name,
+            store: self.store.clone(),
+            connection,
+            reactions: reactions.into(),
+            instance: format!("{}-{}", self.name, self.address),
+            health: self.health.clone(),
+            patience,
+        };
+        self.tasks.spawn(group.run(self.stop.clone()));
     }
 
     /// Starts to hear others; a passing trouble is sat out for `tries` short tries.
@@ -85,6 +128,10 @@ impl Station {
             health: self.health.clone(),
         };
         let patience = Patience { tries, first: Duration::from_millis(2), most: Duration::from_millis(20) };
+        #[cfg(feature = "kafka")]
+        if let Some(connection) = self.kafka.clone() {
+            self.hear_on_kafka(connection, consumer.reactions.clone(), patience);
+        }
         let stop = self.stop.clone();
         self.tasks.spawn(async move { consumer.run_with(patience, stop).await });
     }

@@ -24,6 +24,8 @@ struct Post {
     folder: PathBuf,
     postgres: Option<String>,
     ports: Vec<u16>,
+    /// Brokers, and what stands before the topics of this run.
+    kafka: Option<String>,
 }
 
 impl Post {
@@ -38,13 +40,15 @@ impl Post {
             folder: parts[1].into(),
             postgres: Some(parts[2].to_owned()).filter(|p| !p.is_empty()),
             ports,
+            kafka: Some(parts[4].to_owned()).filter(|k| !k.is_empty()),
         })
     }
 
     fn text(&self) -> String {
         let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
         let url = self.postgres.as_deref().unwrap_or("");
-        format!("{}|{}|{url}|{}", self.role, self.folder.display(), ports.join(","))
+        let kafka = self.kafka.as_deref().unwrap_or("");
+        format!("{}|{}|{url}|{}|{kafka}", self.role, self.folder.display(), ports.join(","))
     }
 
     fn address(&self, role: &str) -> SocketAddr {
@@ -60,6 +64,10 @@ impl Post {
         }
         let made = options(engine(&self.folder, self.postgres.as_deref(), self.role), Clock::system());
         let mut station = Station::start(self.role, made, STEPS, self.address(self.role)).await.unwrap();
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            on_kafka(&mut station, &self.folder, kafka, self.role).await;
+        }
         match self.role {
             "beta" => station.hear(&directory, vec![copying()], 3),
             "gamma" => station.hear(&directory, vec![keeping()], 3),
@@ -67,6 +75,50 @@ impl Post {
         }
         std::future::pending::<()>().await;
     }
+}
+
+#[cfg(feature = "kafka")]
+fn connection(folder: &Path, kafka: &str, role: &str) -> kernel::events::kafka::Connection {
+    let (brokers, prefix) = kafka.split_once('/').unwrap();
+    let settings = kernel::events::KafkaSettings {
+        brokers: brokers.to_owned(),
+        prefix: prefix.to_owned(),
+        session_timeout_ms: 2000,
+        ..Default::default()
+    };
+    let secrets = kernel::secrets::Secrets::open(&folder.join("secrets")).unwrap();
+    kernel::events::kafka::Connection::new(&settings, role, &secrets).unwrap()
+}
+
+/// Has a station of the chain write to Kafka and hear the one before it there.
+#[cfg(feature = "kafka")]
+async fn on_kafka(station: &mut Station, folder: &Path, kafka: &str, role: &'static str) {
+    use kernel::events::{Road, move_edge};
+    let (publishes, hears) = match role {
+        "alpha" => (crate::alpha::EVENTS, None),
+        "beta" => (crate::beta::EVENTS, Some("alpha")),
+        _ => (&[][..], Some("beta")),
+    };
+    station.on_kafka(&connection(folder, kafka, role), publishes);
+    if let Some(publisher) = hears {
+        move_edge(&station.store, &station.health, publisher, Road::Kafka, 4).await.unwrap();
+    }
+}
+
+/// Topics of its own for one run, where there is a broker.
+#[cfg(feature = "kafka")]
+#[expect(clippy::disallowed_methods, reason = "where the engine is only the one who starts the tests knows")]
+async fn kafka(folder: &Path) -> Option<String> {
+    let brokers = std::env::var("FX_TEST_KAFKA").ok().filter(|brokers| !brokers.is_empty())?;
+    let kafka = format!("{brokers}/c{}.", kernel::ids::fresh().simple());
+    let events = crate::alpha::EVENTS.iter().chain(crate::beta::EVENTS);
+    kernel::events::kafka::ensure_topics(&connection(folder, &kafka, "admin"), events).await.unwrap();
+    Some(kafka)
+}
+
+#[cfg(not(feature = "kafka"))]
+async fn kafka(_: &Path) -> Option<String> {
+    None
 }
 
 /// Changes things until the parent asks for silence.
@@ -118,11 +170,22 @@ async fn a_chain_survives_kill_9_of_each_of_its_processes() {
     if let Some(post) = Post::of_this_process() {
         return post.man().await;
     }
-    for postgres in [Some(None), postgres().map(Some)].into_iter().flatten() {
+    let stores = [Some(None), postgres().map(Some)].into_iter().flatten();
+    for (postgres, by_kafka) in stores.flat_map(|postgres| [(postgres.clone(), false), (postgres, true)]) {
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports();
-        let post =
-            |role| Post { role, folder: folder.path().to_owned(), postgres: postgres.clone(), ports: ports.clone() };
+        let kafka = if by_kafka { kafka(folder.path()).await } else { None };
+        if by_kafka && kafka.is_none() {
+            println!("skipped on Kafka: FX_TEST_KAFKA is not set");
+            continue;
+        }
+        let post = |role| Post {
+            role,
+            folder: folder.path().to_owned(),
+            postgres: postgres.clone(),
+            ports: ports.clone(),
+            kafka: kafka.clone(),
+        };
         let mut children: Vec<Manned> = ROLES.into_iter().map(|role| Manned::start(&post(role))).collect();
         let mut stores = Vec::new();
         for role in ROLES {

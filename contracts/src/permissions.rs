@@ -13,12 +13,15 @@ pub const ADMIN: &str = "ADMIN";
 /// Helps customers and restaurants.
 pub const SUPPORT: &str = "SUPPORT";
 
+/// Who has no other role touches rows of their own organisations only.
+pub const FOR_ORGS: &[&str] = &[RESTAURANT_OWNER];
+
 /// The five roles.
 pub const ROLES: &[&str] = &[CUSTOMER, RESTAURANT_OWNER, DELIVERY_PARTNER, ADMIN, SUPPORT];
 
 macro_rules! permissions {
     ($($(#[$meta:meta])* $name:ident = $text:literal to [$($role:ident),+];)+) => {
-        $($(#[$meta])* pub const $name: Permission = Permission { name: $text, roles: &[$($role),+] };)+
+        $($(#[$meta])* pub const $name: Permission = Permission { name: $text, roles: &[$($role),+], for_orgs: FOR_ORGS };)+
         /// Every permission there is.
         pub const ALL: &[Permission] = &[$($name),+];
     };

@@ -4,6 +4,7 @@ use kernel::config::{ConfigSettings, Table, Tables};
 use kernel::events::{BusSettings, KafkaSettings};
 use kernel::registry::RegistrySettings;
 use kernel::secrets::SecretSettings;
+use kernel::store::PostgresSettings;
 
 use crate::city::GATEWAY;
 use crate::door::DoorSettings;
@@ -24,6 +25,7 @@ pub(crate) fn others() -> Tables {
         ("secrets".to_owned(), Table::of::<SecretSettings>()),
         ("bus".to_owned(), Table::of::<BusSettings>()),
         ("kafka".to_owned(), Table::of::<KafkaSettings>()),
+        (PostgresSettings::TABLE.to_owned(), Table::of::<PostgresSettings>()),
     ]
     .into()
 }

@@ -27,6 +27,9 @@ pub struct Permission {
     pub name: &'static str,
     /// The roles that grant it.
     pub roles: &'static [&'static str],
+    /// Of all roles there are, those whose holders act for their organisations and for nobody else.
+    #[serde(skip)]
+    pub for_orgs: &'static [&'static str],
 }
 
 /// How a changing route keeps a second try from having a second effect.
@@ -149,6 +152,15 @@ pub struct PublicRoute {
 }
 
 impl Manifest {
+    /// The roles whose holders act for their organisations, as the permissions of its routes say.
+    pub(crate) fn for_orgs(&self) -> Vec<&'static str> {
+        let permissions = self.routes.iter().filter_map(|route| match route.access {
+            Access::May(permission) => Some(permission.for_orgs),
+            _ => None,
+        });
+        permissions.flatten().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The routes that the gateway offers.
     pub fn public_routes(&self) -> impl Iterator<Item = PublicRoute> + '_ {
         self.routes.iter().filter(|r| r.access != Access::Workload).map(|r| PublicRoute {

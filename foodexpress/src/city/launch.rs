@@ -12,6 +12,7 @@ use kernel::http::Signer;
 use kernel::registry::Directory;
 use kernel::secrets::Secrets;
 use kernel::service::{Running, Surroundings};
+use kernel::store::PostgresSettings;
 use kernel::task::Tasks;
 use tokio::net::TcpListener;
 
@@ -64,9 +65,11 @@ impl Common {
     async fn service(&self, name: &str, listener: TcpListener) -> Result<Running> {
         let declared = services::all().into_iter().find(|s| s.manifest().name == name);
         let Some(declared) = declared else { bail!("there is no service {name}; see `foodexpress ls`") };
+        let postgres: PostgresSettings = self.configuration.settings(PostgresSettings::TABLE)?;
+        let engine = postgres.engine(&self.secrets, name).unwrap_or_else(|| self.data.engine(name));
         let around = Surroundings {
             listener,
-            engine: self.data.engine(name),
+            engine,
             directory: self.directory.clone(),
             signer: self.signer.clone(),
             secrets: self.secrets.clone(),

@@ -122,8 +122,8 @@ enum Command {
     Bus(bus::Bus),
     /// Print an access token of a demo account.
     Token(token::Token),
-    /// Bring every database up to this program.
-    Migrate,
+    /// Bring every database up to this program, and make or change the roles that log in.
+    Migrate(migrate::Migrate),
     /// Make the generated documents anew, or check that they are.
     Docs(docs::Docs),
     /// Check the repository against its rules.
@@ -168,7 +168,7 @@ impl Cli {
             Command::Secrets(what) => secrets::run(what, &data, out).await?,
             Command::Bus(what) => bus::run(what, &data, out).await?,
             Command::Token(token) => token.run(&data, out).await?,
-            Command::Migrate => migrate::run(&data, out).await?,
+            Command::Migrate(migrate) => migrate.run(&data, out).await?,
             Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) | Command::Engines(_) => {}
         }
         Ok(ExitCode::SUCCESS)

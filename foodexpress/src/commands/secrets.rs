@@ -7,6 +7,7 @@ use clap::Subcommand;
 use kernel::clock::Clock;
 use kernel::http::Signer;
 use kernel::secrets::{Secret, Secrets as All};
+use kernel::store::PostgresSettings;
 use serde_json::json;
 
 use crate::city::{CARD_NETWORK, CityMap, DataFolder, GATEWAY};
@@ -59,6 +60,9 @@ fn list(secrets: &All, out: Output) -> Result<()> {
 async fn rotate(data: &DataFolder, secrets: &All, look_every: Duration, name: &str, out: Output) -> Result<()> {
     if !secrets.provider().names()?.iter().any(|known| known == name) {
         bail!("there is no secret {name}; `foodexpress secrets list` names them");
+    }
+    if name.starts_with(PostgresSettings::SECRETS) {
+        bail!("{name} is a role and its password, which only the database can change: `foodexpress migrate --rotate-secrets`");
     }
     let running = data.running();
     let next = secrets.lay_next(name).await.with_context(|| format!("the next {name} cannot be laid"))?;

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const SECRET: &[u8] = b"a secret of the city";
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
-const ADMIN: Permission = Permission { name: "city.run", roles: &["ADMIN"] };
+const ADMIN: Permission = Permission { name: "city.run", roles: &["ADMIN"], for_orgs: &[] };
 
 /// Signs tokens.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use super::feed::Backoff;
 use super::inbox::{self, Arrival, InboxRow, Place};
 use super::offsets::{self, Slice};
 use super::{Envelope, Fault, Reaction};
-use crate::store::{Store, StoreError, Tx, WriteError};
+use crate::store::{Scope, Store, StoreError, Tx, WriteError};
 use crate::telemetry::{self, Trace};
 
 /// How long a passing trouble with one event is sat out before the event is parked.
@@ -78,7 +78,9 @@ pub(crate) fn aggregate_of(reactions: &[Reaction], envelope: &Envelope) -> Optio
 pub(crate) async fn react(tx: &Tx, reactions: &[Reaction], envelope: &Envelope) -> Result<(), Fault> {
     let trace = Trace::parse(&envelope.traceparent).unwrap_or_default().child();
     for reaction in hearing(reactions, envelope) {
-        telemetry::in_trace(trace, async { reaction.react(tx.share(), envelope).await }).await?;
+        tx.enter(envelope.orgid);
+        let reacting = async { reaction.react(tx.share(), envelope).await };
+        telemetry::in_trace(trace, Scope::org(envelope.orgid).around(reacting)).await?;
     }
     Ok(())
 }

@@ -58,6 +58,11 @@ impl Outgoing {
         Self { id: ids::fresh(), def: *def, subject, body, at, trace }
     }
 
+    /// Whose it is.
+    pub(crate) fn org(&self) -> Uuid {
+        self.subject.org
+    }
+
     /// The row; `published_at` is set where the commit itself publishes.
     pub(crate) fn row(self, published_at: Option<Timestamp>) -> OutboxRow {
         OutboxRow {

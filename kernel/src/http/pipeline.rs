@@ -19,7 +19,7 @@ use super::server::{Limits, read_body};
 use crate::clock::Clock;
 use crate::idempotency::{self, Claim, Slot};
 use crate::manifest::{Access, Repeat, RouteDoc};
-use crate::store::Store;
+use crate::store::{Scope, Store};
 use crate::telemetry::{self, HttpMeasures, RouteMeasures, Trace};
 
 /// What every request of a service needs.
@@ -32,6 +32,8 @@ pub(crate) struct Front<S> {
     pub(crate) limits: Limits,
     pub(crate) keep_answers: Duration,
     pub(crate) measures: HttpMeasures,
+    /// Roles whose holders act for their organisations and for nobody else.
+    pub(crate) for_orgs: Vec<&'static str>,
 }
 
 /// One row with what it needs to be served.
@@ -93,12 +95,16 @@ impl<S: Send + Sync + 'static> Served<S> {
                 )
             })?;
         guard(self.doc.access, identity.as_ref())?;
+        let scope = reach(self.doc.access, identity.as_ref(), &self.front.for_orgs);
         let request = Arc::new(self.collect(request, workload, identity).await?);
-        match (&self.run, self.doc.repeat) {
-            (Run::Unit(_), Repeat::Keyed) => self.once(request).await,
-            (Run::Plain(run), _) => run(self.front.state.clone(), request).await.map_err(Problem::from),
-            (Run::Unit(_), _) => Err(Fail::Fault("a unit route is always keyed".into()).into()),
-        }
+        let answered = async {
+            match (&self.run, self.doc.repeat) {
+                (Run::Unit(_), Repeat::Keyed) => self.once(request).await,
+                (Run::Plain(run), _) => run(self.front.state.clone(), request).await.map_err(Problem::from),
+                (Run::Unit(_), _) => Err(Fail::Fault("a unit route is always keyed".into()).into()),
+            }
+        };
+        scope.around(answered).await
     }
 
     async fn collect(
@@ -181,6 +187,26 @@ fn is_about_the_key(problem: &Problem) -> bool {
     idempotency::IdempotencyRefusal::DOCS.iter().any(|doc| doc.code == problem.code) || problem.code == "busy"
 }
 
+/// Whose rows a caller's request may touch.
+///
+/// Who is here only by roles that act for organisations is held to their own. Everybody else belongs to no tenant, and
+/// what is theirs lies with many: a customer's orders with every restaurant. There the handler judges each object.
+fn reach(access: Access, identity: Option<&Identity>, for_orgs: &[&str]) -> Scope {
+    let acts_for_org = |role: &str| for_orgs.contains(&role);
+    let (Some(who), false) = (identity, matches!(access, Access::Anyone(_) | Access::Workload)) else {
+        return Scope::Everybody;
+    };
+    let counts = |role: &str| match access {
+        Access::May(permission) => permission.roles.contains(&role),
+        _ => true,
+    };
+    let mut by = who.roles.iter().map(String::as_str).filter(|role| counts(role)).peekable();
+    if by.peek().is_some() && by.all(acts_for_org) {
+        return Scope::Orgs(who.orgs.as_slice().into());
+    }
+    Scope::Everybody
+}
+
 /// Decides on the route alone; the handler decides on the object.
 pub fn guard(access: Access, identity: Option<&Identity>) -> Result<(), Problem> {
     match (access, identity) {
@@ -193,5 +219,44 @@ pub fn guard(access: Access, identity: Option<&Identity>) -> Result<(), Problem>
         }
         (Access::Workload, Some(_)) => Err(Problem::new(403, "forbidden", "Only services may call this.")),
         (Access::SignedIn | Access::May(_), None) => Err(unauthenticated()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::manifest::Permission;
+
+    const OURS: Uuid = Uuid::from_u128(1);
+    const KEEP: Permission = Permission { name: "shop.keep", roles: &["KEEPER", "OVERSEER"], for_orgs: &["KEEPER"] };
+
+    fn somebody(roles: &[&str]) -> Identity {
+        Identity {
+            user_id: Uuid::from_u128(9),
+            email: "somebody@example.org".into(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            orgs: vec![OURS],
+            auth_time: 0,
+            session: None,
+        }
+    }
+
+    #[test]
+    fn who_acts_for_an_organisation_alone_is_held_to_it() {
+        let ours = Scope::Orgs([OURS].into());
+        for (access, roles, expected) in [
+            (Access::May(KEEP), &["KEEPER"][..], &ours),
+            (Access::May(KEEP), &["KEEPER", "GUEST"], &ours),
+            (Access::May(KEEP), &["KEEPER", "OVERSEER"], &Scope::Everybody),
+            (Access::SignedIn, &["KEEPER"], &ours),
+            (Access::SignedIn, &["KEEPER", "GUEST"], &Scope::Everybody),
+            (Access::SignedIn, &[], &Scope::Everybody),
+            (Access::Anyone("all may look"), &["KEEPER"], &Scope::Everybody),
+        ] {
+            assert_eq!(reach(access, Some(&somebody(roles)), KEEP.for_orgs), *expected, "{access:?} {roles:?}");
+        }
+        assert_eq!(reach(Access::Workload, None, KEEP.for_orgs), Scope::Everybody);
     }
 }

@@ -14,7 +14,7 @@ use super::lease::Lease;
 use super::record::{self, RunRow};
 use super::schedule::{Schedule, Trigger, reach};
 use crate::clock::Timestamp;
-use crate::store::{Store, StoreError, WriteError};
+use crate::store::{Scope, Store, StoreError, WriteError};
 use crate::task::panic_text;
 use crate::telemetry::{Trace, in_trace};
 
@@ -138,7 +138,8 @@ impl Runner {
     async fn once(&mut self) -> Option<RunRow> {
         let started = self.store.clock().now();
         let lease = self.keeper.hold(&self.shutdown).await?;
-        let work = HELD.scope(lease, in_trace(Trace::start(), caught(self.job.clone())));
+        // A job looks for what is to be done wherever it is; it narrows itself by Store::in_org where it knows for whom.
+        let work = HELD.scope(lease, in_trace(Trace::start(), Scope::Everybody.around(caught(self.job.clone()))));
         let error = self.keeper.run(work, &self.shutdown).await?.err();
         Some(RunRow { name: self.job.name.to_owned(), last_run_at: started, last_error: error })
     }

@@ -205,6 +205,7 @@ async fn fire_one(store: &Store, timers: &[Timer], lease: &Lease, row: TimerRow)
 async fn fire(store: &Store, lease: &Lease, timer: Timer, row: TimerRow) -> Result<Fired, WriteError<Fault>> {
     let lease = lease.clone();
     store
+        .in_org(row.org_id)
         .write(move |tx| {
             let (lease, timer, row) = (lease.clone(), timer.clone(), row.clone());
             async move {

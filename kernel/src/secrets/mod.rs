@@ -168,6 +168,22 @@ impl Secrets {
         self.provider.read(name)
     }
 
+    /// The secret of this name, if somebody laid one there; none is made up.
+    ///
+    /// # Errors
+    /// As [`Provider::read`].
+    pub fn find(&self, name: &str) -> io::Result<Option<Secret>> {
+        if self.provider.names()?.iter().any(|known| known == name) { self.get(name).map(Some) } else { Ok(None) }
+    }
+
+    /// Lays a secret that was made elsewhere; nothing is accepted beside it.
+    ///
+    /// # Errors
+    /// The provider cannot be written.
+    pub async fn put(&self, name: &str, secret: &Secret) -> io::Result<()> {
+        self.provider.write(name, &Pair::only(secret.clone())).await
+    }
+
     /// The secret, kept up to date while somebody runs [`Secrets::watch`].
     ///
     /// # Errors

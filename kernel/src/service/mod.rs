@@ -285,6 +285,7 @@ impl<S: Send + Sync + 'static> Launch for Whole<S> {
             limits: crate::http::Limits::default(),
             keep_answers: self.service.keep_answers,
             measures: HttpMeasures::new(&kit.metrics),
+            for_orgs: self.service.manifest.for_orgs(),
             state: Arc::new((self.make)(kit)?),
         };
         let front = Arc::new(front);

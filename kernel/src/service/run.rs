@@ -21,7 +21,7 @@ use crate::http::{Limits, Problem, Signer, server};
 use crate::jobs;
 use crate::registry::Directory;
 use crate::secrets::Secrets;
-use crate::store::{Engine, Options, Store};
+use crate::store::{Engine, Options, Scope, Store};
 use crate::task::{Failure, Tasks};
 use crate::telemetry::{self, Metrics, StoreMeasures};
 
@@ -101,7 +101,8 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
     let store = opened.map_err(|e| StartError(format!("{name}: database: {e}")))?;
     let kit = Kit {
         service: name,
-        store: store.clone(),
+        // The service's own code runs where the kernel said for whom: a request's, an event's, a timer's, a job's.
+        store: store.guarded(),
         clock: around.clock.clone(),
         metrics: metrics.clone(),
         directory: around.directory.clone(),
@@ -109,7 +110,7 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
         secrets: around.secrets.clone(),
         configuration: around.configuration.clone(),
     };
-    let parts = declared.0.parts(kit)?;
+    let parts = Scope::Everybody.around(async { declared.0.parts(kit) }).await?;
     let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
     let (tasks, health) = (Tasks::new(), Health::new());
     let bus = BusHealth::default();

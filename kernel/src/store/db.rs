@@ -4,10 +4,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::error::StoreError;
-use super::postgres::{PgRead, PgUnit};
+use super::postgres::{PgRead, PgStale, PgUnit};
 use super::row::{ColumnShape, Row, Sql, Table};
+use super::scope::{Scope, ScopeCell, foreign};
 use super::sqlite::{SqliteRead, SqliteUnit};
 use super::text;
 use super::value::Value;
@@ -22,14 +24,27 @@ pub(crate) enum Conn {
     SqliteRead(Arc<SqliteRead>),
     PostgresUnit(Arc<PgUnit>),
     PostgresRead(Arc<PgRead>),
+    PostgresStale(Arc<PgStale>),
 }
 
-/// Runs statements. On its own it reads only; [`Tx`] derefs to it and may write.
-pub struct Db {
+/// Reads that may be somewhat old, from [`Store::read_stale`](super::Store::read_stale). Nothing that decides takes it:
+/// those take [`Db`], which derefs to this and is never old.
+pub struct Glance {
     pub(crate) conn: Conn,
+    pub(crate) scope: ScopeCell,
 }
 
-impl Db {
+/// Runs statements on what is committed now. On its own it reads only; [`Tx`] derefs to it and may write.
+pub struct Db(pub(crate) Glance);
+
+impl Deref for Db {
+    type Target = Glance;
+    fn deref(&self) -> &Glance {
+        &self.0
+    }
+}
+
+impl Glance {
     /// All rows.
     pub async fn all<R: Row>(&self, sql: Sql<R>, params: Vec<Value>) -> Result<Vec<R>, StoreError> {
         self.rows(sql.text, params).await
@@ -51,7 +66,9 @@ impl Db {
 
     /// All rows of a text put together at run time; [`List`](super::List) is the way to get one.
     pub(crate) async fn rows<R: Row>(&self, text: &str, params: Vec<Value>) -> Result<Vec<R>, StoreError> {
-        let cells = self.cells(text, &params, R::shape()).await?;
+        let scope = self.scope.get();
+        scope.refuse_undeclared()?;
+        let cells = scope.visible(R::shape(), self.cells(text, &params, R::shape(), &scope).await?);
         cells.into_iter().map(|row| R::from_values(row).map_err(|e| StoreError::Decode(e.to_string()))).collect()
     }
 
@@ -60,20 +77,23 @@ impl Db {
         text: &str,
         params: &[Value],
         shape: &'static [ColumnShape],
+        scope: &Scope,
     ) -> Result<Vec<Vec<Value>>, StoreError> {
         match &self.conn {
             Conn::SqliteUnit(unit) => unit.query(text, params, shape),
             Conn::SqliteRead(read) => read.query(text, params, shape).await,
             Conn::PostgresUnit(unit) => unit.query(text, params, shape).await,
-            Conn::PostgresRead(read) => read.query(text, params, shape).await,
+            Conn::PostgresRead(read) => read.query(text, params, shape, scope).await,
+            Conn::PostgresStale(stale) => stale.query(text, params, shape, scope).await,
         }
     }
 
     async fn execute(&self, text: &str, params: &[Value]) -> Result<u64, StoreError> {
+        self.scope.get().refuse_undeclared()?;
         match &self.conn {
             Conn::SqliteUnit(unit) => unit.execute(text, params),
             Conn::PostgresUnit(unit) => unit.execute(text, params).await,
-            Conn::SqliteRead(_) | Conn::PostgresRead(_) => {
+            Conn::SqliteRead(_) | Conn::PostgresRead(_) | Conn::PostgresStale(_) => {
                 Err(StoreError::Refused("this handle reads only; write inside Store::write".into()))
             }
         }
@@ -110,13 +130,24 @@ impl Deref for Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(conn: Conn, shared: Arc<TxShared>) -> Self {
-        Self { db: Db { conn }, shared }
+    pub(crate) fn new(conn: Conn, scope: ScopeCell, shared: Arc<TxShared>) -> Self {
+        Self { db: Db(Glance { conn, scope }), shared }
     }
 
     /// A second handle on the same unit, for the kernel's own book-keeping around a handler.
     pub(crate) fn share(&self) -> Self {
-        Self { db: Db { conn: self.db.conn.clone() }, shared: self.shared.clone() }
+        Self::new(self.db.conn.clone(), self.db.scope.clone(), self.shared.clone())
+    }
+
+    /// From here on the unit touches rows of this organisation alone, as a consumer does for each event.
+    pub(crate) fn enter(&self, org: Uuid) {
+        self.db.scope.set(Scope::org(org));
+    }
+
+    /// From here on the unit touches rows of every organisation. `why` is for whoever reviews or searches for it.
+    pub fn across(&self, why: &'static str) {
+        tracing::trace!(why, "a unit crosses organisations");
+        self.db.scope.set(Scope::Everybody);
     }
 
     /// Whether no other unit can run beside this one, so that what it has read stays true until it ends.
@@ -142,12 +173,18 @@ impl Tx {
 
     /// Inserts one row.
     pub async fn insert<T: Table>(&self, row: &T) -> Result<(), StoreError> {
-        self.execute(text::insert::<T>(false), &row.to_values()).await.map(drop)
+        self.put(row, false).await.map(drop)
     }
 
     /// Inserts one row unless a unique rule already has it; says whether it was new.
     pub async fn add<T: Table>(&self, row: &T) -> Result<bool, StoreError> {
-        Ok(self.execute(text::insert::<T>(true), &row.to_values()).await? == 1)
+        Ok(self.put(row, true).await? == 1)
+    }
+
+    async fn put<T: Table>(&self, row: &T, skip_existing: bool) -> Result<u64, StoreError> {
+        let values = row.to_values();
+        self.db.scope.get().refuse_foreign(T::shape(), &values)?;
+        self.execute(text::insert::<T>(skip_existing), &values).await
     }
 
     /// Inserts several rows.
@@ -161,7 +198,7 @@ impl Tx {
     /// Publishes an event with this unit: it is in the outbox exactly if the unit commits.
     ///
     /// # Errors
-    /// A service can publish only the event types that its declaration claims.
+    /// A service can publish only the event types that its declaration claims, and a unit only what is in its scope.
     pub fn emit<E: Event>(&self, event: E) -> Result<(), StoreError> {
         let def = E::DEF;
         if !self.shared.claims.contains(&def.name) {
@@ -171,6 +208,9 @@ impl Tx {
             )));
         }
         let subject = event.payload().subject();
+        if !self.db.scope.get().admits(subject.org) {
+            return Err(foreign(subject.org));
+        }
         let body = serde_json::to_string(event.payload())
             .map_err(|e| StoreError::Refused(format!("event {} does not become JSON: {e}", def.name)))?;
         self.shared.collected.lock().events.push(Outgoing::new(&def, subject, body, self.now(), self.trace()));

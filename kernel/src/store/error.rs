@@ -35,6 +35,9 @@ pub enum StoreError {
     /// The connection was lost; nothing of this unit is durable.
     #[error("connection lost: {0}")]
     Lost(String),
+    /// The server does not let this login in.
+    #[error("{0}")]
+    Login(String),
     /// Anything else the engine said.
     #[error("{0}")]
     Engine(String),

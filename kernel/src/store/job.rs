@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::db::{Conn, Tx, TxShared};
 use super::error::{StoreError, WriteError};
+use super::scope::{Scope, ScopeCell};
 use crate::task::panic_text;
 use crate::telemetry::{StoreMeasures, UnitEnd};
 
@@ -49,8 +50,10 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Ran> + Send>>;
 
 /// One unit: it can be run (again), and is told once how it ended.
 pub(crate) trait Job: Send + Sync {
+    /// Whose rows it touches.
+    fn scope(&self) -> Scope;
     /// Starts the unit's code on a fresh transaction; also gives what it collects.
-    fn run(&self, conn: Conn) -> (Running, Arc<TxShared>);
+    fn run(&self, conn: Conn, scope: ScopeCell) -> (Running, Arc<TxShared>);
     /// Answers the caller.
     fn finish(self: Box<Self>, end: End);
 }
@@ -59,6 +62,7 @@ type Answer<T, E> = Result<T, WriteError<E>>;
 
 pub(crate) struct TypedJob<F, T, E, S> {
     unit: F,
+    scope: Scope,
     shared: S,
     result: Arc<Mutex<Option<Result<T, E>>>>,
     answer: oneshot::Sender<Answer<T, E>>,
@@ -76,12 +80,13 @@ where
 {
     pub(crate) fn new(
         unit: F,
+        scope: Scope,
         shared: S,
         measures: Option<StoreMeasures>,
     ) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>) {
         let (answer, receive) = oneshot::channel();
         let since = Instant::now();
-        (Box::new(Self { unit, shared, result: Arc::default(), answer, measures, since }), receive)
+        (Box::new(Self { unit, scope, shared, result: Arc::default(), answer, measures, since }), receive)
     }
 }
 
@@ -93,9 +98,13 @@ where
     E: Send + 'static,
     S: Fn() -> Arc<TxShared> + Send + Sync + 'static,
 {
-    fn run(&self, conn: Conn) -> (Running, Arc<TxShared>) {
+    fn scope(&self) -> Scope {
+        self.scope.clone()
+    }
+
+    fn run(&self, conn: Conn, scope: ScopeCell) -> (Running, Arc<TxShared>) {
         let shared = (self.shared)();
-        let tx = Tx::new(conn, shared.clone());
+        let tx = Tx::new(conn, scope, shared.clone());
         // The closure itself may panic before it gives a future, so both are caught in one place.
         let started = std::panic::catch_unwind(AssertUnwindSafe(|| (self.unit)(tx)));
         let slot = self.result.clone();

@@ -1,28 +1,35 @@
 //! A database per service: SQL text written once, run on SQLite or PostgreSQL, inside units of work that commit whole.
 
 mod db;
+mod engine;
 mod error;
 mod job;
 mod migrate;
 mod postgres;
 mod row;
+mod scope;
+mod settings;
 mod sqlite;
 mod text;
 mod value;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 pub(crate) use db::{Conn, TxShared};
-pub use db::{Db, Tx};
+pub use db::{Db, Glance, Tx};
+pub use engine::{Engine, Login, Logins, Server};
 pub use error::{StoreError, WriteError};
 pub use migrate::Migration;
+pub use postgres::admin::{Admin, Provisioned, Rotated};
 pub use row::{ColumnShape, Row, STATEMENTS, Scalar, ScalarShape, Sql, Statement, Table};
+pub use scope::Scope;
+pub use settings::PostgresSettings;
 pub use text::{Inserts, List};
 pub use value::{AnyOf, Column, Json, Kind, Mismatch, ToParam, Value, any};
 
@@ -31,27 +38,7 @@ use crate::events::Recent;
 use crate::events::wire::proto;
 use crate::telemetry::{self, StoreMeasures};
 use job::TypedJob;
-
-/// Which engine keeps the data, and where.
-#[derive(Clone, Debug)]
-pub enum Engine {
-    /// One file per service.
-    Sqlite {
-        /// The database file; its folder must exist.
-        path: PathBuf,
-    },
-    /// One schema per service in a shared database.
-    Postgres {
-        /// Connection address; may be that of a pooler in transaction mode.
-        url: String,
-        /// Address for migrations, which need a direct connection.
-        direct_url: String,
-        /// The service's schema.
-        schema: String,
-        /// Whether `url` reaches the server itself, so that named statements may be cached on the connection.
-        direct: bool,
-    },
-}
+use scope::{Bound, ScopeCell};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -69,9 +56,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Options with the default deadline of one second.
+    /// Options with the default deadline: one second, and two on a server, which needs one to find a deadlock.
     pub fn new(engine: Engine, clock: Clock) -> Self {
-        Self { engine, deadline: Duration::from_secs(1), clock, claims: Vec::new(), measures: None }
+        let deadline = Duration::from_secs(if matches!(engine, Engine::Postgres(_)) { 2 } else { 1 });
+        Self { engine, deadline, clock, claims: Vec::new(), measures: None }
     }
 }
 
@@ -84,6 +72,7 @@ enum Backend {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    bound: Bound,
 }
 
 struct Inner {
@@ -128,7 +117,8 @@ impl AfterCommit {
 }
 
 impl Store {
-    /// Opens the database, brings its schema up to `migrations` (after the kernel's own) and starts its writer.
+    /// Opens the database and starts its writer. SQLite is brought up to `migrations` (after the kernel's own);
+    /// PostgreSQL must have been, by [`Admin::provision`].
     pub async fn open(options: Options, migrations: &[Migration]) -> Result<Self, StoreError> {
         let all: Vec<Migration> = migrate::KERNEL.iter().chain(migrations).copied().collect();
         let after_commit =
@@ -137,18 +127,39 @@ impl Store {
             Engine::Sqlite { path } => {
                 Backend::Sqlite(sqlite::Sqlite::open(path, &all, options.deadline, after_commit.clone())?)
             }
-            Engine::Postgres { .. } => {
-                Backend::Postgres(postgres::Postgres::open(&options, &all, after_commit.clone()).await?)
+            Engine::Postgres(server) => {
+                let opened = postgres::Postgres::open(server, &options, &all, after_commit.clone());
+                Backend::Postgres(opened.await?)
             }
         };
         let Options { clock, claims, measures, .. } = options;
-        let store = Self { inner: Arc::new(Inner { backend, clock, claims: claims.into(), measures, after_commit }) };
-        let head = crate::events::outbox_head(&store.read()).await?;
+        let inner = Inner { backend, clock, claims: claims.into(), measures, after_commit };
+        let store = Self { inner: Arc::new(inner), bound: Bound::Open };
+        let head = crate::events::outbox_head(&store.across("the head of the outbox").read()).await?;
         if store.orders_by_insert() {
             store.inner.after_commit.recent.begin_after(head);
         }
         store.inner.after_commit.committed(Some(head), &[]);
         Ok(store)
+    }
+
+    /// A handle whose units and reads run only where somebody said for whom; a service's own code gets this one.
+    pub(crate) fn guarded(&self) -> Self {
+        Self { inner: self.inner.clone(), bound: Bound::Guarded }
+    }
+
+    /// A handle for rows of one organisation, which must be within the scope of the calling code.
+    #[must_use]
+    pub fn in_org(&self, org: Uuid) -> Self {
+        let scope = if self.bound.scope().admits(org) { Scope::org(org) } else { Scope::Undeclared };
+        Self { inner: self.inner.clone(), bound: Bound::Fixed(scope) }
+    }
+
+    /// A handle for rows of every organisation. `why` is for whoever reviews or searches for it.
+    #[must_use]
+    pub fn across(&self, why: &'static str) -> Self {
+        tracing::trace!(why, "a store crosses organisations");
+        Self { inner: self.inner.clone(), bound: Bound::Fixed(Scope::Everybody) }
     }
 
     /// Runs a unit of work and returns once it is durable.
@@ -162,9 +173,10 @@ impl Store {
         E: Send + 'static,
     {
         // The unit runs on the writer's thread or another task; its log lines still belong to this one.
-        let here = telemetry::Context::here();
-        let unit = move |tx| here.around(unit(tx));
-        let (job, answer) = TypedJob::new(unit, self.shared_for_unit(), self.inner.measures.clone());
+        let (here, scope) = (telemetry::Context::here(), self.bound.scope());
+        let around = scope.clone();
+        let unit = move |tx| around.clone().around(here.around(unit(tx)));
+        let (job, answer) = TypedJob::new(unit, scope, self.shared_for_unit(), self.inner.measures.clone());
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.submit(job).await,
             Backend::Postgres(postgres) => postgres.submit(job).await,
@@ -183,7 +195,20 @@ impl Store {
             Backend::Sqlite(sqlite) => Conn::SqliteRead(sqlite.reader()),
             Backend::Postgres(postgres) => Conn::PostgresRead(postgres.reader()),
         };
-        Db { conn }
+        Db(self.glance(conn))
+    }
+
+    /// A handle whose answers may be up to `max_age` old, so that a standby may give them. Without a standby that is
+    /// known to be that fresh the primary answers.
+    pub fn read_stale(&self, max_age: Duration) -> Glance {
+        match &self.inner.backend {
+            Backend::Postgres(postgres) => self.glance(Conn::PostgresStale(postgres.stale(max_age))),
+            Backend::Sqlite(sqlite) => self.glance(Conn::SqliteRead(sqlite.reader())),
+        }
+    }
+
+    fn glance(&self, conn: Conn) -> Glance {
+        Glance { conn, scope: ScopeCell::new(self.bound.scope()) }
     }
 
     /// The highest outbox number that consumers may have; it changes after each commit that emitted.

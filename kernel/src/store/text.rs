@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use super::db::Db;
+use super::db::Glance;
 use super::error::StoreError;
 use super::row::{Row, Table};
 use super::value::{ToParam, Value};
@@ -160,7 +160,7 @@ impl List {
     }
 
     /// Runs it, ordered and cut off after `limit` rows. Say NULLS LAST for a column that may be NULL.
-    pub async fn fetch<R: Row>(mut self, db: &Db, order: &'static str, limit: i64) -> Result<Vec<R>, StoreError> {
+    pub async fn fetch<R: Row>(mut self, db: &Glance, order: &'static str, limit: i64) -> Result<Vec<R>, StoreError> {
         self.params.push(Value::Int(limit));
         self.text.push_str(&format!(" ORDER BY {order} LIMIT ${}", self.params.len()));
         db.rows(&self.text, self.params).await

@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::room::{Furnishing, Room};
+use super::scratch;
 use super::visitor::{Answered, Visitor};
 use crate::clock::Clock;
 use crate::events::{EventDef, Subject};
 use crate::ids;
 use crate::manifest::{Access, Repeat, RouteDoc};
 use crate::service::Declared;
-use crate::store::{Engine, Options, STATEMENTS, Store};
+use crate::store::{Admin, Engine, Options, STATEMENTS, Store};
 
 /// A user and an organisation that own nothing.
 const NOBODY: Uuid = Uuid::from_u128(0x0dd);
@@ -165,12 +166,11 @@ pub async fn statements_prepare(declared: &Declared) {
 pub async fn broken_statements(declared: &Declared) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut broken = prepare_on(declared, Engine::Sqlite { path: folder.path().join("fresh.db") }).await;
-    if let Some(url) = postgres() {
-        let schema = format!("t_{}", ids::fresh().simple());
-        let engine =
-            Engine::Postgres { direct_url: url.clone(), url: url.clone(), schema: schema.clone(), direct: true };
-        broken.extend(prepare_on(declared, engine).await);
-        drop_schema(&url, &schema).await;
+    if let Some(url) = scratch::address("FX_TEST_POSTGRES") {
+        let schema = scratch::fresh_schema();
+        broken.extend(prepare_on(declared, scratch::postgres(&url, &url, &schema)).await);
+        let admin = Admin::connect(&url, None).await.expect("the server answers");
+        admin.remove(&schema).await.expect("the schema goes");
     }
     broken
 }
@@ -197,18 +197,6 @@ async fn prepare_on(declared: &Declared, engine: Engine) -> Vec<String> {
     }
     store.close().await;
     broken
-}
-
-#[expect(clippy::disallowed_methods, reason = "where the engines are is told by the environment of the test run")]
-fn postgres() -> Option<String> {
-    std::env::var("FX_TEST_POSTGRES").ok().filter(|url| !url.is_empty())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the connection ends with its client, a line further down")]
-async fn drop_schema(url: &str, schema: &str) {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the server answers");
-    tokio::spawn(connection);
-    client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await.expect("the schema goes");
 }
 
 /// Delivers one made-up event of every type that the service hears, each twice: the second one leaves no trace.

@@ -3,8 +3,10 @@
 pub mod bus;
 pub mod cases;
 pub mod derived;
+pub mod proxy;
 pub mod registry;
 pub mod room;
+pub mod scratch;
 pub mod station;
 pub mod store;
 pub mod visitor;

@@ -1,4 +1,4 @@
-//! One service on real sockets with a database of its own, callers who come as from the gateway, and neighbours whose events it hears.
+//! One service on real sockets with a database of its own (SQLite, or PostgreSQL by `FX_TEST_STORE=postgres`), callers who come as from the gateway, and neighbours whose events it hears.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
+use super::scratch;
 use super::station::Station;
 use super::visitor::{Door, Visitor};
 use crate::clock::Clock;
@@ -74,7 +75,7 @@ impl Room {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let around = Surroundings {
             listener,
-            engine: Engine::Sqlite { path: folder.path().join("room.db") },
+            engine: scratch::chosen(folder.path().join("room.db")),
             directory: directory.clone(),
             signer: signer.clone(),
             secrets: Secrets::open(&folder.path().join("secrets")).expect("a folder for secrets"),
@@ -226,24 +227,20 @@ impl Room {
     /// Outbox and own tables as text, one table each.
     async fn content(&self) -> Vec<String> {
         let db = self.store().read();
-        let said = db.rows::<Scalar<String>>(
-            "SELECT COALESCE(group_concat(event_type || ' ' || aggregate_version, char(10)), '') AS value FROM outbox",
-            Vec::new(),
-        );
-        let mut all = vec![format!("outbox:\n{}", whole(said.await))];
+        let server = !self.store().orders_by_insert();
+        let said = if server { SAID_ON_SERVER } else { SAID_IN_FILE };
+        let mut all = vec![format!("outbox:\n{}", whole(db.rows::<Scalar<String>>(said, Vec::new()).await))];
         for table in own_tables(&self.declared) {
-            let columns = db
-                .rows::<Scalar<String>>(&format!("SELECT name AS value FROM pragma_table_info('{table}')"), Vec::new())
-                .await;
             let steady = |name: &str| !self.restless.contains(&(table.as_str(), name));
-            let columns = columns.expect("a table of this service").into_iter().filter(|c| steady(&c.0));
-            let line = columns
-                .map(|Scalar(name)| format!("'{name}=' || quote({name})"))
-                .collect::<Vec<_>>()
-                .join(" || ' ' || ");
-            let dump = format!(
-                "SELECT COALESCE(group_concat(line, char(10)), '') AS value FROM (SELECT {line} AS line FROM {table} ORDER BY 1)"
-            );
+            let dump = if server {
+                let restless = self.restless.iter().filter(|(of, _)| *of == table);
+                dump_on_server(&table, &restless.map(|(_, column)| *column).collect::<Vec<_>>())
+            } else {
+                let columns = format!("SELECT name AS value FROM pragma_table_info('{table}')");
+                let columns = db.rows::<Scalar<String>>(&columns, Vec::new()).await.expect("a table of this service");
+                let steady: Vec<String> = columns.into_iter().map(|c| c.0).filter(|c| steady(c)).collect();
+                dump_in_file(&table, &steady)
+            };
             all.push(format!("{table}:\n{}", whole(db.rows::<Scalar<String>>(&dump, Vec::new()).await)));
         }
         all
@@ -317,6 +314,25 @@ async fn neighbours(
         all.insert(publisher, neighbour);
     }
     all
+}
+
+const SAID_IN_FILE: &str =
+    "SELECT COALESCE(group_concat(event_type || ' ' || aggregate_version, char(10)), '') AS value FROM outbox";
+const SAID_ON_SERVER: &str = "SELECT COALESCE(string_agg(event_type || ' ' || aggregate_version, chr(10) ORDER BY seq), '') AS value FROM outbox";
+
+fn dump_in_file(table: &str, columns: &[String]) -> String {
+    let line: Vec<String> = columns.iter().map(|name| format!("'{name}=' || quote({name})")).collect();
+    let line = line.join(" || ' ' || ");
+    format!(
+        "SELECT COALESCE(group_concat(line, char(10)), '') AS value FROM (SELECT {line} AS line FROM {table} ORDER BY 1)"
+    )
+}
+
+fn dump_on_server(table: &str, restless: &[&str]) -> String {
+    let restless = restless.join("','");
+    format!(
+        "SELECT COALESCE(string_agg(line, chr(10) ORDER BY line), '') AS value FROM (SELECT CAST(to_jsonb(whole) - ARRAY['{restless}'] AS TEXT) AS line FROM {table} AS whole) AS lines"
+    )
 }
 
 /// The tables that a service's own migrations make.

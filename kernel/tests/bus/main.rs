@@ -16,6 +16,7 @@ use kernel::ids;
 use kernel::registry::Directory;
 use kernel::store::{Engine, Migration, Options, Scalar, Store, Tx, WriteError};
 use kernel::testing::bus::{self, Difference};
+use kernel::testing::scratch;
 use kernel::testing::station::Station;
 use kernel::{params, sql};
 use uuid::Uuid;
@@ -109,9 +110,8 @@ impl City {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the engine is only the one who starts the tests knows")]
 fn postgres() -> Option<String> {
-    std::env::var("FX_TEST_POSTGRES").ok().filter(|url| !url.is_empty())
+    scratch::address("FX_TEST_POSTGRES")
 }
 
 pub(crate) fn engine(folder: &Path, postgres: Option<&str>, database: &str) -> Engine {
@@ -119,8 +119,7 @@ pub(crate) fn engine(folder: &Path, postgres: Option<&str>, database: &str) -> E
         None => Engine::Sqlite { path: folder.join(format!("{database}.db")) },
         Some(url) => {
             let unique = folder.file_name().unwrap().to_string_lossy().to_lowercase().replace(['.', '-'], "_");
-            let (url, schema) = (url.to_owned(), format!("bus{unique}_{database}"));
-            Engine::Postgres { url: url.clone(), direct_url: url, schema, direct: true }
+            scratch::postgres(url, url, &format!("bus{unique}_{database}"))
         }
     }
 }

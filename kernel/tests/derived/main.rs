@@ -89,7 +89,7 @@ async fn careless(state: Arc<State>, request: Whole) -> Result<Json<i64>, Fail> 
     count(state).await
 }
 
-const MAY: Access = Access::May(Permission { name: "shadows.cast", roles: &["CASTER"] });
+const MAY: Access = Access::May(Permission { name: "shadows.cast", roles: &["CASTER"], for_orgs: &[] });
 const ROLES: &[&str] = &["CASTER", "WATCHER"];
 
 fn guarded() -> Routes<State> {

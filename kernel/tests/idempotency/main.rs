@@ -6,6 +6,7 @@
 mod disconnect;
 mod door;
 mod kills;
+mod lost;
 mod rules;
 mod same_key;
 mod till;
@@ -19,6 +20,7 @@ use kernel::registry::Directory;
 use kernel::secrets::Secrets;
 use kernel::service::{Running, Surroundings, start};
 use kernel::store::{Engine, Options, Store};
+use kernel::testing::scratch;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -37,9 +39,15 @@ impl Shop {
     /// A till of this build in this process, on the PostgreSQL at this address or on SQLite.
     pub(crate) async fn open(build: Build, postgres: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let engine = engine(folder.path(), postgres);
+        Self::open_on(build, engine, folder).await
+    }
+
+    /// The same on this very engine.
+    pub(crate) async fn open_on(build: Build, engine: Engine, folder: TempDir) -> Self {
         let signals = Arc::<Signals>::default();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let running = serve(build, folder.path(), postgres, listener, signals.clone()).await;
+        let running = serve_on(build, folder.path(), engine, listener, signals.clone()).await;
         Self { door: Door::to(running.address), signals, running, _folder: folder }
     }
 
@@ -56,11 +64,21 @@ pub(crate) async fn serve(
     listener: TcpListener,
     signals: Arc<Signals>,
 ) -> Running {
+    serve_on(build, folder, engine(folder, postgres), listener, signals).await
+}
+
+async fn serve_on(
+    build: Build,
+    folder: &Path,
+    engine: Engine,
+    listener: TcpListener,
+    signals: Arc<Signals>,
+) -> Running {
     let aside = Engine::Sqlite { path: folder.join("aside.db") };
     let aside = Store::open(Options::new(aside, Clock::system()), STEPS).await.unwrap();
     let around = Surroundings {
         listener,
-        engine: engine(folder, postgres),
+        engine,
         directory: Directory::default(),
         signer: signer(),
         secrets: Secrets::open(folder).unwrap(),
@@ -71,16 +89,15 @@ pub(crate) async fn serve(
     start(&till::declare(build, aside, signals), around).await.unwrap()
 }
 
-fn engine(folder: &Path, postgres: Option<&str>) -> Engine {
+pub(crate) fn engine(folder: &Path, postgres: Option<&str>) -> Engine {
     let Some(url) = postgres else { return Engine::Sqlite { path: folder.join("till.db") } };
     let unique = folder.file_name().unwrap().to_string_lossy().to_lowercase().replace(['.', '-'], "_");
-    Engine::Postgres { url: url.to_owned(), direct_url: url.to_owned(), schema: format!("till{unique}"), direct: true }
+    scratch::postgres(url, url, &format!("till{unique}"))
 }
 
 /// SQLite always, and the PostgreSQL that `FX_TEST_POSTGRES` names.
 pub(crate) fn engines() -> Vec<Option<String>> {
-    let named = variable("FX_TEST_POSTGRES").filter(|url| !url.is_empty());
-    [None].into_iter().chain(named.map(Some)).collect()
+    [None].into_iter().chain(scratch::address("FX_TEST_POSTGRES").map(Some)).collect()
 }
 
 /// Whether the slow set was asked for.

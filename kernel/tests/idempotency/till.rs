@@ -25,7 +25,7 @@ pub(crate) const SCENE: &str = "x-scene";
 /// The role that may sell in the back room.
 pub(crate) const KEEPER: &str = "KEEPER";
 
-const BACK_ROOM: Permission = Permission { name: "till.back_room", roles: &[KEEPER] };
+const BACK_ROOM: Permission = Permission { name: "till.back_room", roles: &[KEEPER], for_orgs: &[] };
 
 pub(crate) const STEPS: &[Migration] =
     &[Migration { name: "001_sales", sql: "CREATE TABLE sale (id UUID NOT NULL PRIMARY KEY, mark TEXT NOT NULL);" }];

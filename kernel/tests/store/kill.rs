@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use futures::future::join_all;
 use kernel::clock::Clock;
-use kernel::store::{Engine, Options, Scalar, Store, StoreError, Tx};
+use kernel::store::{Engine, Options, Server, Scalar, Store, StoreError, Tx};
 use kernel::{params, sql};
 
 use crate::world::{STEPS, Tally, changed, note, notes, on_every_engine, outbox_count};
@@ -17,18 +17,20 @@ const WRITER: &str = "FX_TEST_WRITER_ENGINE";
 fn encode(engine: &Engine) -> String {
     match engine {
         Engine::Sqlite { path } => path.display().to_string(),
-        Engine::Postgres { url, direct_url, schema, direct } => format!("{url}\n{direct_url}\n{schema}\n{direct}"),
+        Engine::Postgres(server) => {
+            let admin = server.admin_url.as_deref().unwrap();
+            format!("{}\n{admin}\n{}\n{}", server.url, server.schema, server.direct)
+        }
     }
 }
 
 fn decode(text: &str) -> Engine {
     match text.split('\n').collect::<Vec<_>>()[..] {
-        [url, direct_url, schema, direct] => Engine::Postgres {
-            url: url.into(),
-            direct_url: direct_url.into(),
-            schema: schema.into(),
+        [url, admin, schema, direct] => Engine::Postgres(Server {
             direct: direct == "true",
-        },
+            admin_url: Some(admin.into()),
+            ..Server::new(url, schema)
+        }),
         _ => Engine::Sqlite { path: PathBuf::from(text) },
     }
 }

@@ -240,9 +240,8 @@ async fn nothing_left_over(world: &World) {
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(CAST%' AND state <> 'idle' AND pid <> pg_backend_pid()";
     let asleep: i64 = admin.query_one(asleep, &[]).await.unwrap().get(0);
     assert_eq!(asleep, 0, "a cancelled statement still runs");
-    let kernel::store::Engine::Postgres { url, .. } = &world.engine else { panic!("not a server") };
     for _ in 0..8 {
-        let (fresh, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        let (fresh, connection) = tokio_postgres::connect(&world.server().url, tokio_postgres::NoTls).await.unwrap();
         spawn(async move { drop(connection.await) });
         let settings = "SELECT current_setting('search_path') || current_setting('statement_timeout') || current_setting('lock_timeout')";
         let rows = fresh.query_typed(settings, &[]).await.unwrap();

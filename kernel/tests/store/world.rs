@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use kernel::clock::Clock;
 use kernel::events::{Payload, Subject};
-use kernel::store::{Engine, Migration, Options, Scalar, Store, StoreError, Tx, WriteError};
+use kernel::store::{Admin, Engine, Migration, Options, Scalar, Server, Store, StoreError, Tx, WriteError};
+use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,13 +40,15 @@ row! {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[expect(unreachable_pub, reason = "events are declared public, and so is what they carry")]
 pub struct ThingState {
+    #[serde(default)]
+    pub(crate) org: Uuid,
     pub(crate) id: Uuid,
     pub(crate) version: i64,
 }
 
 impl Payload for ThingState {
     fn subject(&self) -> Subject {
-        Subject { org: Uuid::nil(), id: self.id, version: self.version }
+        Subject { org: self.org, id: self.id, version: self.version }
     }
 }
 
@@ -59,7 +62,11 @@ pub(crate) fn note(id: i64) -> Note {
 }
 
 pub(crate) fn changed(id: Uuid, version: i64) -> ThingChanged {
-    ThingChanged(ThingState { id, version })
+    changed_of(Uuid::nil(), id, version)
+}
+
+pub(crate) fn changed_of(org: Uuid, id: Uuid, version: i64) -> ThingChanged {
+    ThingChanged(ThingState { org, id, version })
 }
 
 /// Which of the engines a world is on.
@@ -82,10 +89,8 @@ impl World {
         Self { on: On::Sqlite, engine: Engine::Sqlite { path: folder.path().join("test.db") }, folder }
     }
 
-    fn postgres(on: On, url: &str, direct_url: &str) -> Self {
-        let schema = format!("t_{}", kernel::ids::fresh().simple());
-        let (url, direct_url) = (url.to_owned(), direct_url.to_owned());
-        let engine = Engine::Postgres { url, direct_url, schema, direct: on == On::Postgres };
+    fn postgres(on: On, url: &str, admin: &str) -> Self {
+        let engine = scratch::postgres(admin, url, &scratch::fresh_schema());
         Self { on, engine, folder: tempfile::tempdir().unwrap() }
     }
 
@@ -105,17 +110,21 @@ impl World {
         Store::open(options, STEPS).await.unwrap()
     }
 
-    pub(crate) fn schema(&self) -> &str {
+    pub(crate) fn server(&self) -> &Server {
         match &self.engine {
-            Engine::Postgres { schema, .. } => schema,
-            Engine::Sqlite { .. } => panic!("SQLite has no schema"),
+            Engine::Postgres(server) => server,
+            Engine::Sqlite { .. } => panic!("SQLite has no server"),
         }
     }
 
-    /// A direct connection to the server, in no schema.
+    pub(crate) fn schema(&self) -> &str {
+        &self.server().schema
+    }
+
+    /// A direct connection to the server as its administrator, in no schema.
     pub(crate) async fn admin(&self) -> tokio_postgres::Client {
-        let Engine::Postgres { direct_url, .. } = &self.engine else { panic!("SQLite has no server") };
-        let (client, connection) = tokio_postgres::connect(direct_url, tokio_postgres::NoTls).await.unwrap();
+        let admin = self.server().admin_url.as_deref().unwrap();
+        let (client, connection) = tokio_postgres::connect(admin, tokio_postgres::NoTls).await.unwrap();
         spawn(async move { drop(connection.await) });
         client
     }
@@ -126,26 +135,19 @@ impl World {
 
     async fn clean(&self) {
         if self.on != On::Sqlite {
-            let drop_schema = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema());
-            self.admin().await.batch_execute(&drop_schema).await.unwrap();
+            let admin = Admin::connect(self.server().admin_url.as_deref().unwrap(), None).await.unwrap();
+            admin.remove(self.schema()).await.unwrap();
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "where the engines are is told by the environment of the test run")]
-fn told(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The engines there are; says which are missing, and fails if none may be.
 fn engines() -> Vec<World> {
     let mut worlds = vec![World::sqlite()];
-    let (direct, pooled) = (told("FX_TEST_POSTGRES"), told("FX_TEST_PGBOUNCER"));
-    for (on, name, url) in [(On::Postgres, "FX_TEST_POSTGRES", &direct), (On::Pooler, "FX_TEST_PGBOUNCER", &pooled)] {
-        match (url, &direct) {
-            (Some(url), Some(direct)) => worlds.push(World::postgres(on, url, direct)),
-            _ if told("FX_TEST_REQUIRE_ENGINES").as_deref() == Some("1") => panic!("{name} is not set"),
-            _ => println!("skipped on {on:?}: {name} is not set"),
+    let (direct, pooled) = (scratch::address("FX_TEST_POSTGRES"), scratch::address("FX_TEST_PGBOUNCER"));
+    for (on, url) in [(On::Postgres, &direct), (On::Pooler, &pooled)] {
+        if let (Some(url), Some(admin)) = (url, &direct) {
+            worlds.push(World::postgres(on, url, admin));
         }
     }
     worlds

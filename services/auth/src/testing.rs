@@ -7,6 +7,7 @@ use kernel::http::{Caller, Identity};
 use kernel::sql;
 use kernel::store::{Engine, Options, Scalar, Store};
 use kernel::telemetry::Metrics;
+use kernel::testing::scratch;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -15,11 +16,6 @@ use crate::state::Auth;
 use crate::store::{PLATFORM, STEPS, SessionRow};
 
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
-
-#[expect(clippy::disallowed_methods, reason = "where the engines are is told by the environment of the test run")]
-fn told(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
 
 /// A service without its port.
 pub(crate) struct Room {
@@ -32,14 +28,9 @@ pub(crate) struct Room {
 impl Room {
     /// One on SQLite, and one on PostgreSQL where the test run has one.
     pub(crate) async fn on_every_engine() -> Vec<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut rooms = vec![Self::on(Engine::Sqlite { path: folder.path().join("auth.db") }, folder).await];
-        if let Some(url) = told("FX_TEST_POSTGRES") {
-            let schema = format!("t_{}", kernel::ids::fresh().simple());
-            let postgres = Engine::Postgres { direct_url: url.clone(), url, schema, direct: true };
-            rooms.push(Self::on(postgres, tempfile::tempdir().unwrap()).await);
-        } else {
-            println!("skipped on PostgreSQL: FX_TEST_POSTGRES is not set");
+        let mut rooms = Vec::new();
+        for (engine, folder) in scratch::engines() {
+            rooms.push(Self::on(engine, folder).await);
         }
         rooms
     }

@@ -11,7 +11,7 @@ use kernel::http::{Identity, Signer};
 use kernel::registry::Directory;
 use kernel::secrets::Secrets;
 use kernel::service::{Running, Surroundings, start};
-use kernel::store::Engine;
+use kernel::testing::scratch;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ impl Provider {
         let signer = Signer::new(b"a secret of the city");
         let around = Surroundings {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            engine: Engine::Sqlite { path: folder.path().join("auth.db") },
+            engine: scratch::chosen(folder.path().join("auth.db")),
             directory: Directory::default(),
             signer: signer.clone(),
             secrets: Secrets::open(&folder.path().join("secrets")).unwrap(),

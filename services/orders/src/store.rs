@@ -9,7 +9,7 @@ use contracts::restaurants::{MenuChanged, MenuState, RestaurantChanged, Restaura
 use kernel::clock::Timestamp;
 use kernel::events::{Event as _, projected, projected_by_id};
 use kernel::money::Currency;
-use kernel::store::{Db, Json, List, Migration, StoreError, Tx, any};
+use kernel::store::{Db, Glance, Json, List, Migration, StoreError, Tx, any};
 use kernel::{params, row, sql};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -305,7 +305,7 @@ pub(crate) struct Wanted {
 }
 
 /// Orders, newest first.
-pub(crate) async fn list(db: &Db, wanted: Wanted, limit: i64) -> Result<Vec<OrderSummary>, StoreError> {
+pub(crate) async fn list(db: &Glance, wanted: Wanted, limit: i64) -> Result<Vec<OrderSummary>, StoreError> {
     List::new("SELECT id, org_id, code, status, reason, customer_id, restaurant_id, restaurant_name, channel, currency, total_minor, placed_at, changed_at FROM orders")
         .and_if("customer_id = {}", wanted.customer)
         .and_if("org_id = ANY({})", wanted.orgs.as_ref().map(any))

@@ -13,7 +13,8 @@ use kernel::money::Currency;
 use kernel::registry::Directory;
 use kernel::secrets::Secrets;
 use kernel::service::{Running, Surroundings, start};
-use kernel::store::{Engine, Json, StoreError, Tx};
+use kernel::store::{Json, StoreError, Tx};
+use kernel::testing::scratch;
 use kernel::{ids, params, sql};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -44,7 +45,7 @@ impl Counter {
         let signer = Signer::new(b"a secret of this test");
         let around = Surroundings {
             listener: tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            engine: Engine::Sqlite { path: folder.path().join("orders.db") },
+            engine: scratch::chosen(folder.path().join("orders.db")),
             directory: Directory::default(),
             signer: signer.clone(),
             secrets: Secrets::open(folder.path()).unwrap(),

@@ -18,7 +18,8 @@ use kernel::money::Currency;
 use kernel::registry::Directory;
 use kernel::secrets::Secrets;
 use kernel::service::{Declared, Running, Service, StartError, Surroundings, start};
-use kernel::store::{Engine, StoreError};
+use kernel::store::StoreError;
+use kernel::testing::scratch;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -61,10 +62,10 @@ impl City {
         let surroundings = |name: &'static str| {
             let (directory, signer, secrets, sources) =
                 (directory.clone(), signer.clone(), secrets.clone(), sources.clone());
-            let path = folder.path().join(format!("{name}.db"));
+            let engine = scratch::chosen(folder.path().join(format!("{name}.db")));
             move |listener| Surroundings {
                 listener,
-                engine: Engine::Sqlite { path: path.clone() },
+                engine: engine.clone(),
                 directory: directory.clone(),
                 signer: signer.clone(),
                 secrets: secrets.clone(),

@@ -6,7 +6,8 @@ use contracts::demo::{organisation, restaurant};
 use contracts::permissions::{ADMIN, RESTAURANT_OWNER};
 use kernel::clock::Clock;
 use kernel::http::{Body, Caller, Fail, Identity, Json, Path, Query};
-use kernel::store::{Engine, Options, STATEMENTS, Store, Tx, WriteError};
+use kernel::store::{Options, STATEMENTS, Store, Tx, WriteError};
+use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -34,7 +35,7 @@ impl City {
         // A Saturday noon in UTC.
         let clock = Clock::manual("2026-11-21T12:00:00Z".parse().unwrap());
         let claims = service().manifest().publishes.iter().map(|event| event.name).collect();
-        let engine = Engine::Sqlite { path: folder.path().join("restaurants.db") };
+        let engine = scratch::chosen(folder.path().join("restaurants.db"));
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
         Self { state: Arc::new(Restaurants { store, clock, settings: Settings { demo_city } }), _folder: folder }
     }

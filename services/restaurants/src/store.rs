@@ -4,7 +4,7 @@ use contracts::Place;
 use contracts::restaurants::{Hours, MenuItem, MenuState, OptionGroup, RestaurantState};
 use kernel::clock::Timestamp;
 use kernel::money::Currency;
-use kernel::store::{Db, Json, List, Migration, Scalar, StoreError, Tx};
+use kernel::store::{Db, Glance, Json, List, Migration, Scalar, StoreError, Tx};
 use kernel::{params, row, sql};
 use uuid::Uuid;
 
@@ -140,7 +140,7 @@ pub(crate) struct Wanted {
     pub(crate) after: Option<(String, Uuid)>,
 }
 
-pub(crate) async fn list(db: &Db, wanted: Wanted, limit: i64) -> Result<Vec<RestaurantRow>, StoreError> {
+pub(crate) async fn list(db: &Glance, wanted: Wanted, limit: i64) -> Result<Vec<RestaurantRow>, StoreError> {
     List::new(concat!("SELECT ", restaurant_columns!(), " FROM restaurants"))
         .and_if("cuisine_folded = {}", wanted.cuisine)
         .and_if("name_folded LIKE {} ESCAPE '!'", wanted.name_like)

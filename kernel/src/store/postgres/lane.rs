@@ -1,7 +1,6 @@
 //! One connection: sending statements in an order that is fixed when they are sent, and cancelling what runs.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -13,15 +12,21 @@ use tokio::task::AbortHandle;
 use tokio_postgres::types::Type;
 use tokio_postgres::{CancelToken, Client, Column, Row, Statement};
 
+use crate::store::engine::Login;
 use crate::store::error::StoreError;
+use crate::store::scope::Scope;
 use crate::store::value::Value;
 
 use super::cells::{self, Param};
-use super::{connect, engine_error};
+use super::connect::{self, Way};
+use super::engine_error;
 
 /// Prepared statements kept on one connection. A text beyond them is sent unprepared.
 const NAMED: usize = 256;
-const SETTINGS: &str = "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true), set_config('idle_in_transaction_session_timeout', $3, true), set_config('search_path', $4, true)";
+const SETTINGS: &str = "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true), set_config('idle_in_transaction_session_timeout', $3, true), set_config('search_path', $4, true), set_config('app.org', $5, true), pg_is_in_recovery() AS standby";
+/// Where the last answer of [`SETTINGS`] stands.
+const STANDBY: usize = 5;
+const TELL: &str = "SELECT set_config('app.org', $1, true)";
 
 /// What holds for one transaction, told to the server right after BEGIN.
 ///
@@ -38,6 +43,11 @@ impl Settings {
             millis(deadline + Duration::from_secs(1)),
             Value::Text(format!("\"{schema}\"")),
         ])
+    }
+
+    fn with(&self, scope: &Scope) -> [Value; 5] {
+        let [statement, lock, idle, path] = self.0.clone();
+        [statement, lock, idle, path, Value::Text(scope.setting())]
     }
 }
 
@@ -56,26 +66,58 @@ impl Answer {
 
 type Named = Mutex<HashMap<String, (Vec<Type>, Statement)>>;
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Named statements are kept: the same connection is always the same server session.
+    Named,
+    /// Every statement is unnamed, because a pooler may stand between.
+    Unnamed,
+}
+
 pub(super) struct Lane {
     pub(super) client: Client,
     cancel: CancelToken,
-    peer: SocketAddr,
+    way: Way,
     driver: AbortHandle,
-    /// Only where the same connection is always the same server session.
     named: Option<Named>,
+    /// Who logged in, where that may change.
+    pub(super) login: Option<Login>,
+    /// Whether a server that only follows another one will do.
+    any_age: bool,
 }
 
 impl Lane {
-    pub(super) fn new(client: Client, peer: SocketAddr, driver: AbortHandle, direct: bool) -> Self {
+    pub(super) fn new(client: Client, way: Way, driver: AbortHandle, kept: Kept) -> Self {
         let cancel = client.cancel_token();
-        Self { client, cancel, peer, driver, named: direct.then(Named::default) }
+        let named = (kept == Kept::Named).then(Named::default);
+        Self { client, cancel, way, driver, named, login: None, any_age: false }
     }
 
-    /// Opens a transaction. Both messages leave in the first poll.
-    pub(super) async fn begin(&self, text: &'static str, settings: &Settings) -> Result<(), StoreError> {
-        let (began, set) = join(self.client.batch_execute(text), self.ask(SETTINGS, &settings.0)).await;
+    /// The same connection, known to be somebody's and to a server that may lag behind.
+    pub(super) fn with(mut self, login: Option<Login>, any_age: bool) -> Self {
+        (self.login, self.any_age) = (login, any_age);
+        self
+    }
+
+    /// Opens a transaction for a scope. Both messages leave in the first poll.
+    ///
+    /// # Errors
+    /// A server that follows another one is lost to us, whoever put it there: nothing is decided from it.
+    pub(super) async fn begin(&self, text: &'static str, settings: &Settings, scope: &Scope) -> Result<(), StoreError> {
+        let values = settings.with(scope);
+        let (began, set) = join(self.client.batch_execute(text), self.ask(SETTINGS, &values)).await;
         began.map_err(|e| engine_error(&e))?;
-        set.map(drop)
+        let standby = set?.rows.first().is_none_or(|row| row.try_get(STANDBY).unwrap_or(true));
+        if standby && !self.any_age {
+            return Err(StoreError::Lost("the server follows another one; nothing is decided from it".into()));
+        }
+        Ok(())
+    }
+
+    /// Tells the server another scope for the rest of the transaction.
+    pub(super) async fn tell(&self, scope: &Scope) -> Result<(), StoreError> {
+        self.ask(TELL, &[Value::Text(scope.setting())]).await.map(drop)
     }
 
     /// Runs one statement in one round trip. Its messages leave in the first poll.
@@ -122,7 +164,8 @@ impl Lane {
     /// Saves every transaction the parsing of its settings, where statements are kept.
     pub(super) async fn prepare_settings(&self) -> Result<(), StoreError> {
         if self.named.is_some() {
-            self.prepare(SETTINGS, &[const { Value::Text(String::new()) }; 4]).await?;
+            self.prepare(SETTINGS, &[const { Value::Text(String::new()) }; 5]).await?;
+            self.prepare(TELL, &[const { Value::Text(String::new()) }]).await?;
         }
         Ok(())
     }
@@ -136,7 +179,7 @@ impl Lane {
 
     /// Asks the server to stop what this connection runs, and waits until the request has been taken.
     pub(super) async fn cancel(&self) {
-        if let Err(error) = connect::cancel(self.peer, &self.cancel).await {
+        if let Err(error) = connect::cancel(&self.way, &self.cancel).await {
             tracing::debug!(%error, "a statement could not be cancelled; its connection will be dropped");
         }
     }

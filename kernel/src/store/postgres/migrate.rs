@@ -1,4 +1,4 @@
-//! Schema steps on PostgreSQL: one transaction each, under a lock that other instances wait for.
+//! Schema steps on PostgreSQL: one transaction each, as the schema's owner, under a lock that other instances wait for.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -6,48 +6,66 @@ use tokio_postgres::types::Type;
 use crate::store::error::StoreError;
 use crate::store::migrate::{self, Migration};
 
-use super::engine_error;
-use super::lane::Lane;
+use super::{Roles, engine_error, policies};
 
-fn failed(error: tokio_postgres::Error) -> StoreError {
-    StoreError::Engine(format!("schema: {}", engine_error(&error)))
+pub(super) fn failed(error: tokio_postgres::Error) -> StoreError {
+    match engine_error(&error) {
+        lost @ StoreError::Lost(_) => lost,
+        other => StoreError::Engine(format!("schema: {other}")),
+    }
 }
 
-/// Brings `schema` up to date. The connection must be a direct one.
-pub(super) async fn run(lane: &Lane, schema: &str, all: &[Migration]) -> Result<(), StoreError> {
-    let client = &lane.client;
-    refuse_loose_commits(client).await?;
-    client.batch_execute("SET lock_timeout = '60s'").await.map_err(failed)?;
-    let mut steps = prepare_ledger(client, schema, all).await?.into_iter();
-    for step in steps.by_ref() {
-        in_lock(client, schema, apply(client, step, all)).await?;
+/// Brings a schema up to date; says how many steps ran.
+pub(super) async fn run(client: &Client, roles: &Roles, all: &[Migration]) -> Result<usize, StoreError> {
+    let ledger = async {
+        client.batch_execute(migrate::LEDGER).await.map_err(failed)?;
+        pending(client, all).await
+    };
+    let mut ran = 0;
+    for step in as_owner(client, roles, ledger).await? {
+        ran += usize::from(as_owner(client, roles, apply(client, step, all)).await?);
     }
-    in_lock(client, schema, finish(client, schema)).await
+    as_owner(client, roles, finish(client, &roles.schema)).await?;
+    Ok(ran)
+}
+
+async fn as_owner<T>(
+    client: &Client,
+    roles: &Roles,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    in_lock(client, &format!("schema steps of {}", roles.schema), Some(roles), work).await
 }
 
 /// An acknowledged commit is on disk.
-async fn refuse_loose_commits(client: &Client) -> Result<(), StoreError> {
+pub(super) async fn refuse_loose_commits(client: &Client) -> Result<(), StoreError> {
     let loose = "SELECT current_setting('synchronous_commit') IN ('off', 'local') OR current_setting('fsync') = 'off'";
     let row = client.query_typed_one(loose, &[]).await.map_err(failed)?;
-    if row.get(0) {
-        return Err(StoreError::Refused(
-            "the database acknowledges commits before they are safe; set synchronous_commit and fsync to on".into(),
-        ));
-    }
-    Ok(())
+    if row.get(0) { Err(loose_commits()) } else { Ok(()) }
 }
 
-/// Runs `work` in a transaction that only one instance at a time is in.
-async fn in_lock<T>(
+pub(super) fn loose_commits() -> StoreError {
+    StoreError::Refused(
+        "the database acknowledges commits before they are safe; set synchronous_commit and fsync to on".into(),
+    )
+}
+
+/// Runs `work` in a transaction that only one instance at a time is in: as somebody's owner, in the schema, over rows
+/// of every organisation, or as the administrator.
+pub(super) async fn in_lock<T>(
     client: &Client,
-    schema: &str,
+    what: &str,
+    owner: Option<&Roles>,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     client.batch_execute("BEGIN").await.map_err(failed)?;
     let result = async {
-        let lock = "SELECT pg_advisory_xact_lock(hashtextextended('schema steps of ' || $1, 0)), set_config('search_path', $2, true)";
-        let path = format!("\"{schema}\"");
-        client.query_typed(lock, &[(&schema, Type::TEXT), (&path, Type::TEXT)]).await.map_err(failed)?;
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+        client.query_typed(lock, &[(&what, Type::TEXT)]).await.map_err(failed)?;
+        if let Some(Roles { owner, schema, .. }) = owner {
+            let become_owner = format!("SET LOCAL ROLE \"{owner}\"; SET LOCAL search_path = \"{schema}\"; SET LOCAL app.org = '*'");
+            client.batch_execute(&become_owner).await.map_err(failed)?;
+        }
         work.await
     }
     .await;
@@ -56,30 +74,16 @@ async fn in_lock<T>(
     result.and_then(|value| ended.map(|()| value))
 }
 
-async fn prepare_ledger(client: &Client, schema: &str, all: &[Migration]) -> Result<Vec<Migration>, StoreError> {
-    let work = async {
-        let there = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)";
-        let there = client.query_typed_one(there, &[(&schema, Type::TEXT)]).await.map_err(failed)?;
-        // Even IF NOT EXISTS asks for the right to create, which a service need not have.
-        if !there.get::<_, bool>(0) {
-            client.batch_execute(&format!("CREATE SCHEMA \"{schema}\"")).await.map_err(failed)?;
-        }
-        client.batch_execute(migrate::LEDGER).await.map_err(failed)?;
-        pending(client, all).await
-    };
-    in_lock(client, schema, work).await
-}
-
 async fn pending(client: &Client, all: &[Migration]) -> Result<Vec<Migration>, StoreError> {
     let rows = client.query_typed("SELECT name, checksum FROM schema_steps", &[]).await.map_err(failed)?;
     let applied: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     migrate::pending(all, &applied)
 }
 
-async fn apply(client: &Client, step: Migration, all: &[Migration]) -> Result<(), StoreError> {
+async fn apply(client: &Client, step: Migration, all: &[Migration]) -> Result<bool, StoreError> {
     // Another instance may have run it while this one waited for the lock.
     if !pending(client, all).await?.iter().any(|m| m.name == step.name) {
-        return Ok(());
+        return Ok(false);
     }
     let in_step =
         |e: tokio_postgres::Error| StoreError::Engine(format!("schema step {}: {}", step.name, engine_error(&e)));
@@ -87,10 +91,11 @@ async fn apply(client: &Client, step: Migration, all: &[Migration]) -> Result<()
     let note = "INSERT INTO schema_steps (name, checksum, applied_at) VALUES ($1, $2, now())";
     let sum = migrate::checksum(step.sql);
     client.execute_typed(note, &[(&step.name, Type::TEXT), (&sum, Type::TEXT)]).await.map_err(in_step)?;
-    Ok(())
+    Ok(true)
 }
 
 async fn finish(client: &Client, schema: &str) -> Result<(), StoreError> {
+    policies::set(client, schema).await?;
     let epoch = "INSERT INTO outbox_epoch (id, epoch) VALUES (1, $1) ON CONFLICT DO NOTHING";
     client.execute_typed(epoch, &[(&crate::ids::fresh(), Type::UUID)]).await.map_err(failed)?;
     // The driver would look such a type up by a named statement, which fails behind a pooler now and then.

@@ -1,68 +1,119 @@
 //! PostgreSQL: unnamed statements in one round trip, right through a pooler in transaction mode.
 
+pub(super) mod admin;
 mod cells;
 mod check;
 mod connect;
 mod lane;
 mod migrate;
+mod policies;
 mod pool;
 mod reader;
+mod ready;
 mod runner;
+mod stale;
+mod tls;
 mod unit;
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio_postgres::Config;
-
+use super::engine::Server;
 use super::error::StoreError;
 use super::job::{End, Job};
 use super::migrate::Migration;
 use super::row::Statement;
-use super::{AfterCommit, Engine, Options};
+use super::{AfterCommit, Options};
+use admin::Admin;
+use connect::Target;
 use lane::{Lane, Settings};
 use pool::Pool;
 pub(crate) use reader::PgRead;
 use runner::Runner;
+pub(crate) use stale::PgStale;
+use stale::Standby;
 pub(crate) use unit::PgUnit;
 
 pub(crate) struct Postgres {
     runner: Arc<Runner>,
     reader: Arc<PgRead>,
-    direct: Config,
+    standby: Option<Arc<Standby>>,
+    server: Server,
+    /// A connection for checking statements, opened by the first check.
+    checker: tokio::sync::Mutex<Option<Checker>>,
+}
+
+enum Checker {
+    Own(Lane),
+    Admin(Admin),
+}
+
+impl Checker {
+    fn lane(&self) -> &Lane {
+        match self {
+            Self::Own(lane) => lane,
+            Self::Admin(admin) => admin.lane(),
+        }
+    }
+}
+
+/// The names of a service's roles, made from that of its schema.
+pub(crate) struct Roles {
     schema: String,
-    /// A direct connection for checking statements, opened by the first check.
-    checker: tokio::sync::Mutex<Option<Lane>>,
+    /// Owns schema and tables, and never logs in.
+    owner: String,
+    /// May use the tables; both logins are members.
+    app: String,
+}
+
+impl Roles {
+    /// The roles of a schema; its name stands inside statements, so it is held to what needs no quoting.
+    pub(crate) fn of(schema: &str) -> Result<Self, StoreError> {
+        // The longest suffix is six characters, and a name has 63.
+        if schema.len() > 57 {
+            return Err(StoreError::Refused(format!("a schema's name has at most 57 characters, not {schema:?}")));
+        }
+        refuse_odd_name(schema)?;
+        Ok(Self { schema: schema.to_owned(), owner: format!("{schema}_owner"), app: format!("{schema}_app") })
+    }
+
+    /// The two roles of which one logs in.
+    pub(crate) fn logins(&self) -> [String; 2] {
+        ["a", "b"].map(|which| format!("{}_{which}", self.schema))
+    }
 }
 
 impl Postgres {
     pub(crate) async fn open(
+        server: &Server,
         options: &Options,
         all: &[Migration],
         after: Arc<AfterCommit>,
     ) -> Result<Self, StoreError> {
-        let Engine::Postgres { url, direct_url, schema, direct } = &options.engine else {
-            return Err(StoreError::Refused("not a PostgreSQL address".into()));
-        };
-        refuse_odd_schema(schema)?;
-        let (mut pooled, direct_config) = (connect::address(url)?, connect::address(direct_url)?);
-        // Behind a pooler each service's own name would cost a statement whenever a connection changes hands.
-        if *direct && pooled.get_application_name().is_none() {
-            pooled.application_name(schema);
+        Roles::of(&server.schema)?;
+        let mut target = Target::read(&server.url, server.login.clone(), server.ca_file.as_deref())?;
+        if server.direct {
+            target = target.direct(&server.schema);
         }
-        let lane = connect::connect(&direct_config, false).await?;
-        migrate::run(&lane, schema, all).await?;
-        let pool = Arc::new(Pool::new(pooled, *direct));
-        let settings = Arc::new(Settings::new(schema, options.deadline));
+        if let Some(url) = &server.admin_url {
+            let named = target.named_login();
+            let login = match &server.login {
+                Some(logins) => logins.current().ok(),
+                None => named,
+            };
+            let admin = Admin::connect(url, server.ca_file.as_deref()).await?;
+            admin.provision_all(&server.schema, all, login.as_ref()).await?;
+        }
+        let pool = Arc::new(Pool::new(target, server.connections));
+        let first = pool.lane().await?;
+        ready::check(&first, &server.schema, all).await?;
+        pool.put(first);
+        let settings = Arc::new(Settings::new(&server.schema, options.deadline));
         let reader = Arc::new(PgRead::new(pool.clone(), settings.clone(), options.deadline));
+        let standby = standby(server, &pool, &settings, options.deadline)?.map(Arc::new);
         let runner = Arc::new(Runner { pool, settings, deadline: options.deadline, after });
-        Ok(Self {
-            runner,
-            reader,
-            direct: direct_config,
-            schema: schema.clone(),
-            checker: tokio::sync::Mutex::default(),
-        })
+        Ok(Self { runner, reader, standby, server: server.clone(), checker: tokio::sync::Mutex::default() })
     }
 
     /// Starts a unit. It runs in a task of its own: a caller that goes away does not stop it.
@@ -87,32 +138,62 @@ impl Postgres {
         self.reader.clone()
     }
 
+    pub(crate) fn stale(&self, max_age: Duration) -> Arc<PgStale> {
+        Arc::new(PgStale { primary: self.reader.clone(), standby: self.standby.clone(), max_age })
+    }
+
     pub(crate) async fn prepare(&self, statement: &Statement) -> Result<(), StoreError> {
         let mut checker = self.checker.lock().await;
-        let lane = if let Some(lane) = checker.take().filter(|lane| !lane.client.is_closed()) {
-            lane
-        } else {
-            let lane = connect::connect(&self.direct, false).await?;
-            let path = format!("SET search_path = \"{}\"", self.schema);
-            lane.client.batch_execute(&path).await.map_err(|e| engine_error(&e))?;
-            lane
+        let kept = checker.take().filter(|checker| !checker.lane().client.is_closed());
+        let ready = match kept {
+            Some(ready) => ready,
+            None => self.open_checker().await?,
         };
-        check::check(checker.insert(lane), statement).await
+        check::check(checker.insert(ready).lane(), statement).await
+    }
+
+    async fn open_checker(&self) -> Result<Checker, StoreError> {
+        let Server { url, direct, schema, login, ca_file, admin_url, .. } = &self.server;
+        let checker = match admin_url {
+            Some(url) => Checker::Admin(Admin::connect(url, ca_file.as_deref()).await?),
+            None if !direct => {
+                return Err(StoreError::Refused("statements are checked over a direct connection, not a pooler".into()));
+            }
+            None => Checker::Own(Target::read(url, login.clone(), ca_file.as_deref())?.connect().await?),
+        };
+        let path = format!("SET search_path = \"{schema}\"");
+        checker.lane().client.batch_execute(&path).await.map_err(|e| engine_error(&e))?;
+        Ok(checker)
     }
 
     pub(crate) async fn close(&self) {
+        if let Some(standby) = &self.standby {
+            standby.close().await;
+        }
         self.runner.pool.close().await;
         self.checker.lock().await.take();
     }
 }
 
-/// The schema's name stands inside statements, so it is held to what needs no quoting.
-fn refuse_odd_schema(schema: &str) -> Result<(), StoreError> {
+fn standby(
+    server: &Server,
+    primary: &Arc<Pool>,
+    settings: &Arc<Settings>,
+    deadline: Duration,
+) -> Result<Option<Standby>, StoreError> {
+    let Some(url) = &server.standby_url else { return Ok(None) };
+    let target = Target::read(url, server.login.clone(), server.ca_file.as_deref())?.of_any_age();
+    let pool = Arc::new(Pool::new(target, server.connections));
+    Ok(Some(Standby::new(pool, primary.clone(), settings.clone(), deadline)))
+}
+
+/// A name that stands inside statements.
+fn refuse_odd_name(name: &str) -> Result<(), StoreError> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    if (1..=63).contains(&schema.len()) && schema.bytes().all(plain) && !schema.starts_with("pg_") {
+    if (1..=63).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with("pg_") {
         return Ok(());
     }
-    Err(StoreError::Refused(format!("a schema's name is 1 to 63 of a-z, 0-9 and _, not {schema:?}")))
+    Err(StoreError::Refused(format!("a schema's or role's name is 1 to 63 of a-z, 0-9 and _, not {name:?}")))
 }
 
 pub(crate) fn engine_error(error: &tokio_postgres::Error) -> StoreError {
@@ -125,7 +206,10 @@ pub(crate) fn engine_error(error: &tokio_postgres::Error) -> StoreError {
     match said.code().code() {
         "40001" | "40P01" => StoreError::Conflict(text),
         "55P03" => StoreError::LockTimeout,
-        "53300" | "57P01" | "57P02" | "57P03" => StoreError::Lost(text),
+        // 25006: a server that follows another one; the next connection looks for the one that takes writes.
+        "53300" | "57P01" | "57P02" | "57P03" | "25006" => StoreError::Lost(text),
+        // A row of an organisation outside the scope, or a table of another service: trying again does not help.
+        "42501" => StoreError::Refused(text),
         code if code.starts_with("23") => StoreError::Constraint(text),
         code if code.starts_with("08") => StoreError::Lost(text),
         _ => StoreError::Engine(text),
@@ -138,9 +222,9 @@ mod tests {
 
     #[test]
     fn a_schema_name_that_needs_quoting_is_refused() {
-        refuse_odd_schema("orders_2").unwrap();
-        for odd in ["", "Orders", "a\"b", "a b", "pg_catalog", &"x".repeat(64)] {
-            assert!(refuse_odd_schema(odd).is_err(), "{odd}");
+        assert_eq!(Roles::of("orders_2").unwrap().logins(), ["orders_2_a", "orders_2_b"]);
+        for odd in ["", "Orders", "a\"b", "a b", "pg_catalog", &"x".repeat(58)] {
+            assert!(Roles::of(odd).is_err(), "{odd}");
         }
     }
 }

@@ -5,29 +5,27 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::Config;
 
 use crate::store::error::StoreError;
 
-use super::connect;
+use super::connect::Target;
 use super::lane::Lane;
 
-/// Connections one store may have. More of them only queue inside the server.
-const MOST: u16 = 16;
 /// How long a connection may take to come out of what it was doing before it is given up.
 const SETTLE: Duration = Duration::from_secs(2);
 
 pub(super) struct Pool {
-    config: Config,
-    direct: bool,
+    target: Target,
+    most: u16,
     slots: Arc<Semaphore>,
     idle: Mutex<Vec<Arc<Lane>>>,
 }
 
 impl Pool {
-    pub(super) fn new(config: Config, direct: bool) -> Self {
-        let slots = Arc::new(Semaphore::new(MOST.into()));
-        Self { config, direct, slots, idle: Mutex::default() }
+    /// Up to `most` connections to one place.
+    pub(super) fn new(target: Target, most: u16) -> Self {
+        let slots = Arc::new(Semaphore::new(most.into()));
+        Self { target, most, slots, idle: Mutex::default() }
     }
 
     /// The right to one connection; an error once the pool is closed.
@@ -38,11 +36,11 @@ impl Pool {
     /// A connection for the holder of a slot.
     pub(super) async fn lane(&self) -> Result<Arc<Lane>, StoreError> {
         while let Some(lane) = self.take_idle() {
-            if !lane.client.is_closed() {
+            if self.is_good(&lane) {
                 return Ok(lane);
             }
         }
-        connect::connect(&self.config, self.direct).await.map(Arc::new)
+        self.target.connect().await.map(Arc::new)
     }
 
     fn take_idle(&self) -> Option<Arc<Lane>> {
@@ -51,9 +49,14 @@ impl Pool {
 
     /// Takes back a connection that is in no transaction.
     pub(super) fn put(&self, lane: Arc<Lane>) {
-        if !lane.client.is_closed() && !self.slots.is_closed() {
+        if self.is_good(&lane) && !self.slots.is_closed() {
             self.idle.lock().push(lane);
         }
+    }
+
+    /// Whether a connection may be used again. One of a login that was replaced is let go.
+    fn is_good(&self, lane: &Lane) -> bool {
+        !lane.client.is_closed() && self.target.is_current(lane)
     }
 
     /// Ends whatever a connection is in, and takes it back if that worked.
@@ -73,7 +76,7 @@ impl Pool {
 
     /// Waits until every connection is back, then closes them; nobody gets one afterwards.
     pub(super) async fn close(&self) {
-        if let Ok(every) = self.slots.acquire_many(MOST.into()).await {
+        if let Ok(every) = self.slots.acquire_many(self.most.into()).await {
             self.slots.close();
             drop(every);
         }
@@ -97,6 +100,13 @@ impl Loan {
 
     pub(super) fn lane(&self) -> &Lane {
         self.lane.as_ref().expect("only the two ends of a loan take it")
+    }
+
+    /// Cuts a connection that leads to the wrong place or nowhere.
+    pub(super) fn cut(mut self) {
+        if let Some(lane) = self.lane.take() {
+            lane.cut();
+        }
     }
 
     /// Gives back a connection that is known to be in no transaction.

@@ -7,6 +7,7 @@ use futures::future::join3;
 
 use crate::store::error::StoreError;
 use crate::store::row::ColumnShape;
+use crate::store::scope::Scope;
 use crate::store::text;
 use crate::store::value::Value;
 
@@ -35,11 +36,12 @@ impl PgRead {
         text: &str,
         params: &[Value],
         shape: &'static [ColumnShape],
+        scope: &Scope,
     ) -> Result<Vec<Vec<Value>>, StoreError> {
         text::check(text, params.len())?;
         let mut attempt = 1;
         loop {
-            match self.once(text, params).await {
+            match self.once(text, params, scope).await {
                 Err(StoreError::Lost(_)) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
                 Ok(answer) => return cells::decode(&answer, shape),
@@ -47,17 +49,20 @@ impl PgRead {
         }
     }
 
-    async fn once(&self, text: &str, params: &[Value]) -> Result<Answer, StoreError> {
+    async fn once(&self, text: &str, params: &[Value], scope: &Scope) -> Result<Answer, StoreError> {
         let loan = Loan::take(&self.pool).await?;
         let reading = tokio::time::timeout(self.limit, async {
             if loan.lane().wants_prepare(text) {
-                self.flight(&loan, loan.lane().prepare(text, params)).await??;
+                self.flight(&loan, scope, loan.lane().prepare(text, params)).await??;
             }
-            self.flight(&loan, loan.lane().ask(text, params)).await
+            self.flight(&loan, scope, loan.lane().ask(text, params)).await
         });
         let late = |_| StoreError::Engine("the database did not answer a read in time".into());
         let answer = reading.await.map_err(late)??;
-        loan.give_back();
+        match &answer {
+            Err(StoreError::Lost(_)) => loan.cut(),
+            _ => loan.give_back(),
+        }
         answer
     }
 
@@ -65,10 +70,11 @@ impl PgRead {
     async fn flight<T>(
         &self,
         loan: &Loan,
+        scope: &Scope,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<Result<T, StoreError>, StoreError> {
         let lane = loan.lane();
-        let begin = lane.begin("BEGIN READ ONLY", &self.settings);
+        let begin = lane.begin("BEGIN READ ONLY", &self.settings, scope);
         let (began, answer, ended) = join3(begin, request, lane.client.batch_execute("COMMIT")).await;
         ended.map_err(|e| engine_error(&e))?;
         Ok(began.and(answer))

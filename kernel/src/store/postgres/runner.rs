@@ -9,6 +9,7 @@ use crate::store::db::{Conn, TxShared};
 use crate::store::error::StoreError;
 use crate::store::job::{End, Job, Ran};
 use crate::store::row::Table as _;
+use crate::store::scope::{Scope, ScopeCell};
 use crate::store::value::Value;
 
 use super::engine_error;
@@ -61,8 +62,9 @@ impl Runner {
             Err(error @ StoreError::Lost(_)) => return Attempt::Again(End::Store(error)),
             Err(error) => return Attempt::Over(End::Store(error)),
         };
-        let unit = Arc::new(PgUnit::new(lane.clone(), self.settings.clone()));
-        let (running, shared) = job.run(Conn::PostgresUnit(unit.clone()));
+        let scope = ScopeCell::new(job.scope());
+        let unit = Arc::new(PgUnit::new(lane.clone(), self.settings.clone(), scope.clone()));
+        let (running, shared) = job.run(Conn::PostgresUnit(unit.clone()), scope);
         let ran = tokio::time::timeout(self.deadline, running).await.ok();
         let ended = unit.end();
         // Whoever still holds the unit might believe that it can go on writing.
@@ -88,7 +90,10 @@ impl Runner {
         if matches!(ended.sealed, Some(StoreError::Engine(_))) {
             lane.forget_prepared();
         }
-        if ended.begun {
+        if matches!(ended.sealed, Some(StoreError::Lost(_))) {
+            // Also a server that answers but no longer takes writes: the next connection looks for the one that does.
+            lane.cut();
+        } else if ended.told.is_some() {
             self.pool.settle(lane, ended.busy).await;
         } else {
             self.pool.put(lane);
@@ -97,16 +102,22 @@ impl Runner {
 
     async fn commit(&self, lane: Arc<Lane>, ended: Ended, shared: &TxShared) -> Attempt {
         let collected = std::mem::take(&mut *shared.collected.lock());
+        // Each event was judged when it was emitted, but a consumer's unit has moved on since.
+        let narrow = |told: &Scope| collected.events.iter().any(|event| !told.admits(event.org()));
+        let ahead = match &ended.told {
+            None => Some(Ahead::Begin),
+            Some(told) => narrow(told).then_some(Ahead::Widen),
+        };
         let rows: Vec<Vec<Value>> = collected.events.into_iter().map(|event| event.row(None).to_values()).collect();
         let mut wakes = collected.wakes;
         if !rows.is_empty() {
             wakes.push(RELAY);
         }
-        let outcome = if !ended.begun && rows.is_empty() {
+        let outcome = if ended.told.is_none() && rows.is_empty() {
             Ok(Commit::Done)
         } else {
             let wait = self.deadline + COMMIT_WAIT;
-            tokio::time::timeout(wait, last_flight(&lane, &self.settings, ended.begun, &rows)).await
+            tokio::time::timeout(wait, last_flight(&lane, &self.settings, ahead, &rows)).await
         };
         match outcome {
             Ok(Commit::Done) => {
@@ -115,8 +126,13 @@ impl Runner {
                 Attempt::Over(End::Committed)
             }
             Ok(Commit::Failed(error)) => {
-                self.pool.settle(lane, false).await;
-                let again = matches!(error, StoreError::Conflict(_));
+                // BEGIN itself met a server that is not the primary: nothing was written, and another may be.
+                let again = matches!(error, StoreError::Conflict(_) | StoreError::Lost(_));
+                if matches!(error, StoreError::Lost(_)) {
+                    lane.cut();
+                } else {
+                    self.pool.settle(lane, false).await;
+                }
                 let end = End::Store(error);
                 if again { Attempt::Again(end) } else { Attempt::Over(end) }
             }
@@ -128,10 +144,23 @@ impl Runner {
     }
 }
 
+/// What goes ahead of the last flight.
+#[derive(Clone, Copy)]
+enum Ahead {
+    Begin,
+    Widen,
+}
+
 /// The unit's events and COMMIT in one round trip.
-async fn last_flight(lane: &Lane, settings: &Settings, begun: bool, rows: &[Vec<Value>]) -> Commit {
-    let begin = async { if begun { Ok(()) } else { lane.begin("BEGIN", settings).await } };
-    let begin = Sent::now(begin).await;
+async fn last_flight(lane: &Lane, settings: &Settings, ahead: Option<Ahead>, rows: &[Vec<Value>]) -> Commit {
+    let begin = Sent::now(async {
+        match ahead {
+            Some(Ahead::Begin) => lane.begin("BEGIN", settings, &Scope::Everybody).await,
+            Some(Ahead::Widen) => lane.tell(&Scope::Everybody).await,
+            None => Ok(()),
+        }
+    })
+    .await;
     let mut inserts = Vec::with_capacity(rows.len());
     for row in rows {
         let insert = Sent::now(lane.ask(Outgoing::INSERT, row)).await;

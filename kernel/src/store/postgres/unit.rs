@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::store::error::StoreError;
 use crate::store::row::ColumnShape;
+use crate::store::scope::{Scope, ScopeCell};
 use crate::store::text;
 use crate::store::value::Value;
 
@@ -23,14 +24,23 @@ enum State {
 
 struct Gate {
     state: State,
-    begun: bool,
+    /// The scope that the server was told, once the transaction has been opened.
+    told: Option<Scope>,
     in_flight: usize,
+}
+
+/// What goes ahead of a request.
+#[derive(Clone, Copy)]
+enum Ahead {
+    Begin,
+    Tell,
+    Nothing,
 }
 
 /// What a unit left behind when it ended.
 pub(super) struct Ended {
-    /// Whether the transaction has been opened.
-    pub(super) begun: bool,
+    /// The scope that the server was told, if the transaction has been opened.
+    pub(super) told: Option<Scope>,
     /// Whether a statement may still be running.
     pub(super) busy: bool,
     /// The error that sealed it.
@@ -40,12 +50,13 @@ pub(super) struct Ended {
 pub(crate) struct PgUnit {
     lane: Arc<Lane>,
     settings: Arc<Settings>,
+    scope: ScopeCell,
     gate: Mutex<Gate>,
 }
 
 impl PgUnit {
-    pub(super) fn new(lane: Arc<Lane>, settings: Arc<Settings>) -> Self {
-        Self { lane, settings, gate: Mutex::new(Gate { state: State::Open, begun: false, in_flight: 0 }) }
+    pub(super) fn new(lane: Arc<Lane>, settings: Arc<Settings>, scope: ScopeCell) -> Self {
+        Self { lane, settings, scope, gate: Mutex::new(Gate { state: State::Open, told: None, in_flight: 0 }) }
     }
 
     /// Ends the unit: no statement is sent from now on.
@@ -55,7 +66,7 @@ impl PgUnit {
             State::Sealed(error) => Some(error),
             State::Open | State::Ended => None,
         };
-        Ended { begun: gate.begun, busy: gate.in_flight > 0, sealed }
+        Ended { told: gate.told.take(), busy: gate.in_flight > 0, sealed }
     }
 
     pub(crate) async fn query(
@@ -86,23 +97,31 @@ impl PgUnit {
         self.gated(self.lane.ask(text, params)).await
     }
 
-    /// Sends a request if the gate is open, with BEGIN in front of the first one, and seals the unit if it fails.
+    /// Sends a request if the gate is open, and seals the unit if it fails. BEGIN, or another scope, goes ahead of it
+    /// in the same flight.
     async fn gated<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let mut begin = pin!(self.lane.begin("BEGIN", &self.settings));
+        let scope = self.scope.get();
+        let mut begin = pin!(self.lane.begin("BEGIN", &self.settings, &scope));
+        let mut tell = pin!(self.lane.tell(&scope));
         let mut request = pin!(request);
         // Checking and sending are one step under the gate's lock, so that nothing slips out behind the unit's end.
-        let (begun, sent) = poll_fn(|cx| {
+        let (ahead, begun, sent) = poll_fn(|cx| {
             let mut gate = self.gate.lock();
-            Poll::Ready(gate.admit().map(|first| {
-                let begun = if first { begin.as_mut().poll(cx) } else { Poll::Ready(Ok(())) };
-                (begun, request.as_mut().poll(cx))
+            Poll::Ready(gate.admit(&scope).map(|ahead| {
+                let begun = match ahead {
+                    Ahead::Begin => begin.as_mut().poll(cx),
+                    Ahead::Tell => tell.as_mut().poll(cx),
+                    Ahead::Nothing => Poll::Ready(Ok(())),
+                };
+                (ahead, begun, request.as_mut().poll(cx))
             }))
         })
         .await?;
         let flight = InFlight { unit: self, answered: false };
-        let begun = match begun {
-            Poll::Ready(begun) => begun,
-            Poll::Pending => begin.await,
+        let begun = match (begun, ahead) {
+            (Poll::Ready(begun), _) => begun,
+            (Poll::Pending, Ahead::Begin) => begin.await,
+            (Poll::Pending, _) => tell.await,
         };
         let sent = match sent {
             Poll::Ready(sent) => sent,
@@ -120,15 +139,19 @@ impl PgUnit {
 }
 
 impl Gate {
-    /// Lets one request through; says whether it is the first.
-    fn admit(&mut self) -> Result<bool, StoreError> {
+    /// Lets one request through; says what goes ahead of it.
+    fn admit(&mut self, scope: &Scope) -> Result<Ahead, StoreError> {
         match &self.state {
             State::Open => {}
             State::Sealed(first) => return Err(StoreError::Sealed(first.to_string())),
             State::Ended => return Err(StoreError::Ended),
         }
         self.in_flight += 1;
-        Ok(!std::mem::replace(&mut self.begun, true))
+        Ok(match self.told.replace(scope.clone()) {
+            None => Ahead::Begin,
+            Some(told) if told != *scope => Ahead::Tell,
+            Some(_) => Ahead::Nothing,
+        })
     }
 }
 

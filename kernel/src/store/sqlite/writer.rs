@@ -17,6 +17,7 @@ use crate::store::AfterCommit;
 use crate::store::db::{Conn, TxShared};
 use crate::store::error::StoreError;
 use crate::store::job::{End, Job, Ran, Running};
+use crate::store::scope::ScopeCell;
 
 use super::line::Line;
 use super::open_writer;
@@ -125,7 +126,7 @@ impl Writer {
             return;
         }
         let unit = Arc::new(SqliteUnit::new(self.line.clone()));
-        let (running, shared) = job.run(Conn::SqliteUnit(unit.clone()));
+        let (running, shared) = job.run(Conn::SqliteUnit(unit.clone()), ScopeCell::new(job.scope()));
         let ran = self.drive(running);
         let sealed = unit.end();
         // Whoever still holds the unit might believe that it can go on writing.

@@ -14,8 +14,9 @@ use kernel::events::{Event, Fault, Payload, Received};
 use kernel::http::{Body, Caller, Fail, Identity, Json, Path};
 use kernel::jobs::DueTimer;
 use kernel::money::Currency;
-use kernel::store::{Engine, Options, Store, Tx, WriteError};
+use kernel::store::{Options, Store, Tx, WriteError};
 use kernel::telemetry::Trace;
+use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use uuid::Uuid;
 
@@ -53,7 +54,7 @@ impl City {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual("2026-11-21T12:00:00Z".parse().unwrap());
         let claims = EVENTS.iter().map(|event| event.name).collect();
-        let engine = Engine::Sqlite { path: folder.path().join("delivery.db") };
+        let engine = scratch::chosen(folder.path().join("delivery.db"));
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
         Self { delivery: Arc::new(Delivery { store, settings: Live::fixed(settings) }), clock, _folder: folder }
     }

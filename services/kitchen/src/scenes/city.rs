@@ -11,8 +11,9 @@ use kernel::config::Live;
 use kernel::events::{Event, Fault, Payload, Received};
 use kernel::http::{Caller, Fail, Identity};
 use kernel::money::Currency;
-use kernel::store::{Engine, Options, Store, Tx, WriteError};
+use kernel::store::{Options, Store, Tx, WriteError};
 use kernel::telemetry::Trace;
+use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use uuid::Uuid;
 
@@ -37,7 +38,7 @@ impl City {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual("2026-11-21T12:00:00Z".parse().unwrap());
         let claims = service().manifest().publishes.iter().map(|event| event.name).collect();
-        let engine = Engine::Sqlite { path: folder.path().join("kitchen.db") };
+        let engine = scratch::chosen(folder.path().join("kitchen.db"));
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
         Self { kitchen: Arc::new(Kitchen { store, clock, settings: Live::fixed(settings) }), _folder: folder }
     }

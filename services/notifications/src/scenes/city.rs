@@ -13,8 +13,9 @@ use kernel::clock::{Clock, Timestamp};
 use kernel::config::Live;
 use kernel::events::{Event, Fault, Payload, Received};
 use kernel::money::Currency;
-use kernel::store::{Engine, Options, Store, Tx};
+use kernel::store::{Options, Store, Tx};
 use kernel::telemetry::Trace;
+use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use uuid::Uuid;
 
@@ -70,7 +71,7 @@ impl City {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual("2026-11-21T12:00:00Z".parse().unwrap());
         let claims = EVENTS.iter().map(|event| event.name).collect();
-        let engine = Engine::Sqlite { path: folder.path().join("notifications.db") };
+        let engine = scratch::chosen(folder.path().join("notifications.db"));
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
         let door = Door { mailbox: Mailbox::new(store.clone()), shut_for: AtomicUsize::new(shut_for), for_good };
         let state = Notifications { store, settings: Live::fixed(Settings::default()), channel: Arc::new(door) };

@@ -1,12 +1,13 @@
 //! Orders that exist: shown, listed, moved on by hand, cancelled.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use contracts::orders::OrderStatus;
 use contracts::permissions::{ADMIN, SUPPORT};
 use garde::Validate;
 use kernel::http::{Body, Caller, Fail, Json, Page, Path, Query};
-use kernel::store::{Db, Tx};
+use kernel::store::{Db, Glance, Tx};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -17,6 +18,9 @@ use crate::order::{self, Role};
 use crate::progress::{self, Cause};
 use crate::store::{self, OrderRow, OrderSummary, Wanted};
 use crate::{Orders, Settings};
+
+/// A list may be this old, so that a standby can give it: people look at it again, and nothing is decided from it.
+const LIST_AGE: Duration = Duration::from_secs(2);
 
 /// Which of one's restaurants' orders.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Validate)]
@@ -48,7 +52,7 @@ pub(super) async fn list_orders(
         before: read_token(query.page_token.as_deref())?,
         ..Wanted::default()
     };
-    list(&orders.store.read(), wanted, query.page_size).await
+    list(&orders.store.read_stale(LIST_AGE), wanted, query.page_size).await
 }
 
 pub(super) async fn show_order(
@@ -92,7 +96,7 @@ pub(super) async fn list_customer_orders(
     }
     let before = read_token(query.page_token.as_deref())?;
     let wanted = Wanted { customer: Some(path.customer_id), before, ..Wanted::default() };
-    list(&orders.store.read(), wanted, query.page_size).await
+    list(&orders.store.read_stale(LIST_AGE), wanted, query.page_size).await
 }
 
 /// A step asked for by hand.
@@ -165,7 +169,7 @@ async fn find(db: &Db, caller: &Caller, id: Uuid) -> Result<(OrderRow, Role), Fa
     Ok((order, role))
 }
 
-async fn list(db: &Db, wanted: Wanted, size: Option<i64>) -> Result<Json<Page<OrderSummary>>, Fail> {
+async fn list(db: &Glance, wanted: Wanted, size: Option<i64>) -> Result<Json<Page<OrderSummary>>, Fail> {
     let size = size.unwrap_or(PAGE_SIZE);
     let found = store::list(db, wanted, size + 1).await?;
     Ok(Json(page(found, size, |order| write_token(order.placed_at, order.id))))

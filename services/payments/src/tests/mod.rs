@@ -55,24 +55,7 @@ fn make(store: Store, provider: Arc<dyn Provider>, secrets: &Secrets) -> Arc<Pay
     ))
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the engines are is told by the environment of the test run")]
-fn told(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// A new database on each engine at hand: SQLite always, PostgreSQL where the test run has one.
-pub(super) fn engines() -> Vec<(Engine, TempDir)> {
-    let folder = tempfile::tempdir().unwrap();
-    let mut all = vec![(Engine::Sqlite { path: folder.path().join("payments.db") }, folder)];
-    if let Some(url) = told("FX_TEST_POSTGRES") {
-        let schema = format!("t_{}", ids::fresh().simple());
-        let postgres = Engine::Postgres { direct_url: url.clone(), url, schema, direct: true };
-        all.push((postgres, tempfile::tempdir().unwrap()));
-    } else {
-        println!("skipped on PostgreSQL: FX_TEST_POSTGRES is not set");
-    }
-    all
-}
+pub(super) use kernel::testing::scratch::engines;
 
 impl Desk {
     pub(super) async fn open(provider: Arc<dyn Provider>, clock: Clock) -> Self {

@@ -1,6 +1,7 @@
 //! Handlers about restaurants: finding, opening, showing and changing them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use contracts::Place;
 use contracts::restaurants::{Hours, MenuChanged, RestaurantChanged, RestaurantState};
@@ -60,13 +61,17 @@ impl RestaurantView {
     }
 }
 
+/// The list may be this old, so that a standby can give it; an order is priced from orders' own copy of the menu.
+const LIST_AGE: Duration = Duration::from_secs(5);
+
 pub(crate) async fn find_restaurants(
     state: Arc<Restaurants>,
     Query(find): Query<FindRestaurants>,
 ) -> Result<Json<Page<RestaurantView>>, Fail> {
-    let (db, now) = (state.store.read(), state.clock.now());
+    let now = state.clock.now();
     let after = match find.page_token {
-        Some(last) => Some(store::name_key(&db, last).await?.ok_or(Refusal::PageTokenInvalid)?),
+        // The page before may have come from elsewhere: where it ended is known at the primary.
+        Some(last) => Some(store::name_key(&state.store.read(), last).await?.ok_or(Refusal::PageTokenInvalid)?),
         None => None,
     };
     let wanted = Wanted {
@@ -75,7 +80,7 @@ pub(crate) async fn find_restaurants(
         open_at: find.open_now.then(|| utc_week_minute(now)),
         after,
     };
-    let mut rows = store::list(&db, wanted, find.page_size + 1).await?;
+    let mut rows = store::list(&state.store.read_stale(LIST_AGE), wanted, find.page_size + 1).await?;
     let wanted_rows = usize::try_from(find.page_size).unwrap_or(rows.len());
     let more = rows.len() > wanted_rows;
     rows.truncate(wanted_rows);

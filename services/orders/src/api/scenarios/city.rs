@@ -17,6 +17,7 @@ use kernel::jobs::DueTimer;
 use kernel::money::Currency;
 use kernel::store::{Engine, Json, Options, Scalar, Store, StoreError, Tx, WriteError};
 use kernel::telemetry::{Metrics, Trace};
+use kernel::testing::scratch;
 use kernel::{ids, params, sql};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -66,23 +67,12 @@ pub(super) struct Desk {
     _folder: tempfile::TempDir,
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the engines are is told by the environment of the test run")]
-fn told(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 impl Desk {
     /// One desk on SQLite, and one on PostgreSQL where the test run has one.
     pub(super) async fn on_every_engine() -> Vec<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let sqlite = Engine::Sqlite { path: folder.path().join("orders.db") };
-        let mut desks = vec![Self::open(sqlite, folder).await];
-        if let Some(url) = told("FX_TEST_POSTGRES") {
-            let schema = format!("t_{}", ids::fresh().simple());
-            let postgres = Engine::Postgres { direct_url: url.clone(), url, schema, direct: true };
-            desks.push(Self::open(postgres, tempfile::tempdir().unwrap()).await);
-        } else {
-            println!("skipped on PostgreSQL: FX_TEST_POSTGRES is not set");
+        let mut desks = Vec::new();
+        for (engine, folder) in scratch::engines() {
+            desks.push(Self::open(engine, folder).await);
         }
         desks
     }

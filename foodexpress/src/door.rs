@@ -8,7 +8,9 @@ use kernel::clock::Clock;
 use kernel::config::{Configuration, Live};
 use kernel::events::{Event as _, Follower, Received};
 use kernel::http::Signer;
+use kernel::redis::{self, Redis, RedisSettings};
 use kernel::registry::Directory;
+use kernel::secrets::Secrets;
 use kernel::task::{Failure, Tasks};
 use kernel::telemetry;
 use prometheus_client::registry::Registry;
@@ -76,12 +78,16 @@ pub(crate) async fn open(
     listener: TcpListener,
     directory: Directory,
     signer: Signer,
+    secrets: &Secrets,
     configuration: &Configuration,
 ) -> Result<Door> {
     let live = configuration.live::<DoorSettings>(GATEWAY)?;
     let issuer: auth::Settings = configuration.settings("auth")?;
     let clock = Clock::system();
     let settings = settings(&live.get(), issuer.issuer);
+    let tasks = Tasks::new();
+    let shared: RedisSettings = configuration.settings(redis::SECTION)?;
+    let redis = telemetry::in_service(GATEWAY, Redis::open(&shared, GATEWAY, secrets, &tasks)).await?;
     let revocations = Revocations::default();
     let follower = Follower::new(GATEWAY, directory.clone(), signer.clone(), clock.clone());
     let gateway = Gateway::new(Options {
@@ -89,11 +95,11 @@ pub(crate) async fn open(
         directory,
         signer,
         revocations: revocations.clone(),
+        redis,
         registry: Registry::with_labels([("service".into(), GATEWAY.into())].into_iter()),
         clock,
         settings,
     });
-    let tasks = Tasks::new();
     tasks.spawn("gateway settings", follow(live, gateway.clone(), tasks.stopping()));
     let stop = tasks.stopping();
     tasks.spawn("gateway", telemetry::in_service(GATEWAY, async move { gateway.serve(listener, stop).await }));

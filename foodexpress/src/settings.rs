@@ -2,6 +2,7 @@
 
 use kernel::config::{ConfigSettings, Table, Tables};
 use kernel::events::{BusSettings, KafkaSettings};
+use kernel::redis::{self, RedisSettings};
 use kernel::registry::RegistrySettings;
 use kernel::secrets::SecretSettings;
 use kernel::store::PostgresSettings;
@@ -20,6 +21,7 @@ pub(crate) fn tables() -> Tables {
 pub(crate) fn others() -> Tables {
     [
         (GATEWAY.to_owned(), Table::of::<DoorSettings>()),
+        (redis::SECTION.to_owned(), Table::of::<RedisSettings>()),
         ("registry".to_owned(), Table::of::<RegistrySettings>()),
         ("config".to_owned(), Table::of::<ConfigSettings>()),
         ("secrets".to_owned(), Table::of::<SecretSettings>()),

@@ -30,10 +30,11 @@ use crate::forward::{Forwarder, Tunnel};
 use crate::headers::{self, CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPARENT};
 use crate::keys::Keys;
 use crate::lease::Lease;
-use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Shown};
+use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Shown, Together};
 use crate::metrics::{Meter, Metrics};
 use crate::outbound::pool;
 use crate::pages;
+use crate::shared_revocations::SharedRevocations;
 use crate::table::{Route, Table};
 use crate::tokens::{Principal, Tokens};
 use crate::upstream::Upstreams;
@@ -57,9 +58,11 @@ pub(crate) struct Door {
     unrouted: Meter,
     registry: Registry,
     hot: ArcSwap<Hot>,
+    together: Together,
     keys: Arc<Keys>,
     tokens: Tokens,
     revocations: crate::Revocations,
+    shared: Option<SharedRevocations>,
     signer: Signer,
     clock: Clock,
     forwarder: Forwarder,
@@ -74,18 +77,18 @@ struct Hot {
 }
 
 impl Hot {
-    fn new(figures: Figures) -> Self {
+    fn new(figures: Figures, together: &Together) -> Self {
         Self {
-            limiters: Arc::new(Limiters::new(&figures.per_address, &figures.tiers)),
+            limiters: Arc::new(Limiters::new(&figures.per_address, &figures.tiers, together)),
             places: places(&figures),
             figures,
         }
     }
 
     /// These figures with what they do not change: a caller's bucket is not full again because a page may now call.
-    fn with(&self, figures: Figures) -> Self {
+    fn with(&self, figures: Figures, together: &Together) -> Self {
         let rates = |of: &Figures| (of.per_address.clone(), of.tiers.clone());
-        let new = Self::new(figures);
+        let new = Self::new(figures, together);
         let limiters = if rates(&new.figures) == rates(&self.figures) { &self.limiters } else { &new.limiters };
         let same_room = new.figures.max_in_flight == self.figures.max_in_flight;
         let places = if same_room { &self.places } else { &new.places };
@@ -116,7 +119,12 @@ struct Passage {
 
 impl Door {
     pub(crate) fn new(options: Options) -> Self {
-        let Options { routes, directory, signer, revocations, mut registry, clock, settings } = options;
+        let Options { routes, directory, signer, revocations, redis, mut registry, clock, settings } = options;
+        if let Some(redis) = &redis {
+            redis.register(&mut registry);
+        }
+        let shared = redis.as_ref().map(|redis| SharedRevocations::new(redis, revocations.clone()));
+        let together = Together { redis, directory: directory.clone() };
         let upstreams = Arc::new(Upstreams::new(directory, settings.breaker, clock.clone()));
         let metrics = Metrics::new(&mut registry, Arc::clone(&upstreams));
         let pool = pool(settings.connect);
@@ -126,7 +134,9 @@ impl Door {
         Self {
             table: ArcSwap::from_pointee(Table::new(&routes, &upstreams, &metrics)),
             unrouted: metrics.meter(UNROUTED, UNROUTED),
-            hot: ArcSwap::from_pointee(Hot::new(settings.figures())),
+            hot: ArcSwap::from_pointee(Hot::new(settings.figures(), &together)),
+            together,
+            shared,
             tokens: Tokens::new(Arc::clone(&keys), revocations.clone(), issuer, audience),
             forwarder: Forwarder {
                 pool,
@@ -152,7 +162,7 @@ impl Door {
     /// Takes other figures; buckets and places are new only where theirs changed.
     pub(crate) fn set_figures(&self, figures: Figures) {
         let before = self.hot.load_full();
-        self.hot.store(Arc::new(before.with(figures)));
+        self.hot.store(Arc::new(before.with(figures, &self.together)));
     }
 
     pub(crate) fn set_routes(&self, routes: &[PublicRoute]) {
@@ -198,7 +208,13 @@ impl Door {
                 self.revocations.forget(self.clock.now());
             }
         };
-        let ((), ()) = tokio::join!(keys, tidy);
+        let share = async {
+            match &self.shared {
+                Some(shared) => shared.keep_in_step().await,
+                None => std::future::pending().await,
+            }
+        };
+        let ((), (), ()) = tokio::join!(keys, tidy, share);
     }
 
     async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
@@ -350,6 +366,9 @@ impl Door {
     fn why_not_ready(&self) -> Option<&'static str> {
         if self.draining.load(Ordering::Acquire) {
             return Some("draining\n");
+        }
+        if self.shared.as_ref().is_some_and(|shared| !shared.has_asked()) {
+            return Some("revocations not asked for yet\n");
         }
         self.keys.current().is_empty().then_some("no signing keys yet\n")
     }

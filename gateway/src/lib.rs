@@ -14,6 +14,7 @@ mod outbound;
 mod pages;
 mod paths;
 mod revocations;
+mod shared_revocations;
 mod table;
 mod tokens;
 mod upstream;
@@ -25,6 +26,7 @@ use kernel::clock::Clock;
 use kernel::http::assertion::Signer;
 use kernel::http::server::{Limits, serve_peers};
 use kernel::manifest::PublicRoute;
+use kernel::redis::Redis;
 use kernel::registry::Directory;
 use kernel::resilience::BreakerSettings;
 use prometheus_client::registry::Registry;
@@ -34,6 +36,9 @@ use tokio_util::sync::CancellationToken;
 pub use cors::Cors;
 pub use limits::{Rate, Tiers};
 pub use revocations::Revocations;
+
+/// The name under which gateways are listed and sign.
+pub(crate) const NAME: &str = "gateway";
 
 /// Figures of the gateway; the defaults are those the rules name.
 #[derive(Clone, Debug)]
@@ -120,6 +125,8 @@ pub struct Options {
     pub signer: Signer,
     /// Sessions and users whose tokens no longer count; keep a clone and feed it.
     pub revocations: Revocations,
+    /// What gateways share, where it is set: limits and revocations. It may be away at any moment.
+    pub redis: Option<Redis>,
     /// Gets our metrics and is shown at `/metrics`.
     pub registry: Registry,
     /// Time.

@@ -1,5 +1,9 @@
 //! How much one caller may ask: token buckets by address and by principal, and the headers that say so.
+//!
+//! With Redis all gateways take from the same buckets. Without it, or while it is away, each gives its share by itself: the
+//! limit divided by the gateways that are listed.
 
+use std::fmt::Display;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -11,6 +15,9 @@ use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 use http::{HeaderName, HeaderValue};
 use kernel::http::problem::Problem;
+use kernel::limit::{SharedLimit, Taken};
+use kernel::redis::Redis;
+use kernel::registry::Directory;
 use uuid::Uuid;
 
 use crate::door::Refusal;
@@ -88,29 +95,65 @@ pub(crate) struct Shown {
 
 type Keyed<K> = RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>;
 
+/// How many gateways there are, as far as the directory knows; at least this one.
+#[derive(Clone)]
+struct Gateways(Directory);
+
+impl Gateways {
+    fn count(&self) -> NonZeroU32 {
+        let listed = self.0.all().get(crate::NAME).map_or(0, Vec::len);
+        u32::try_from(listed).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    }
+}
+
+/// Redis, and what the buckets do without it.
+pub(crate) struct Together {
+    pub(crate) redis: Option<Redis>,
+    pub(crate) directory: Directory,
+}
+
 struct Buckets<K: Hash + Eq + Clone> {
+    shared: Option<SharedLimit<K>>,
+    gateways: Gateways,
     limiter: Keyed<K>,
+    burst: NonZeroU32,
     rate: Rate,
     policy: HeaderValue,
 }
 
-impl<K: Hash + Eq + Clone> Buckets<K> {
-    fn new(rate: &Rate) -> Self {
+impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Buckets<K> {
+    fn new(rate: &Rate, together: &Together) -> Self {
         let burst = NonZeroU32::new(rate.requests).unwrap_or(NonZeroU32::MIN);
         let each = (rate.per / burst.get()).max(Duration::from_nanos(1));
         let quota = Quota::with_period(each).expect("longer than nothing").allow_burst(burst);
         let policy = format!("\"{}\";q={burst};w={}", rate.name, rate.per.as_secs().max(1));
         Self {
+            shared: together.redis.as_ref().map(|redis| SharedLimit::new(redis, rate.name, burst.get(), rate.per)),
+            gateways: Gateways(together.directory.clone()),
+            burst,
             limiter: RateLimiter::keyed(quota).with_middleware(),
             rate: rate.clone(),
             policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("")),
         }
     }
 
-    fn try_take(&self, key: &K) -> Result<Shown, Duration> {
-        match self.limiter.check_key(key) {
-            Ok(state) => Ok(self.shown(state.remaining_burst_capacity(), self.rate.per)),
-            Err(not_until) => Err(not_until.wait_time_from(self.limiter.clock().now())),
+    async fn try_take(&self, key: &K) -> Result<Shown, Duration> {
+        let Some(shared) = &self.shared else { return self.try_take_here(key) };
+        match shared.take(key).await {
+            Ok(Taken::One { left }) => Ok(self.shown(left, self.rate.per)),
+            Ok(Taken::NotBefore(wait)) => Err(wait),
+            Err(_away) => self.try_take_here(key),
+        }
+    }
+
+    /// One request takes as many tokens here as there are gateways, so that together they give no more than one would.
+    fn try_take_here(&self, key: &K) -> Result<Shown, Duration> {
+        let each = self.gateways.count().min(self.burst);
+        match self.limiter.check_key_n(key, each) {
+            Ok(Ok(state)) => Ok(self.shown(state.remaining_burst_capacity() / each, self.rate.per)),
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(self.limiter.clock().now())),
+            // Not more than a burst, so it fits.
+            Err(_) => Err(self.rate.per),
         }
     }
 
@@ -124,7 +167,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     async fn take(&self, key: &K) -> Result<Shown, Refusal> {
         let mut patience = self.rate.wait;
         let wait = loop {
-            match self.try_take(key) {
+            match self.try_take(key).await {
                 Ok(shown) => return Ok(shown),
                 Err(wait) if wait > patience => break wait,
                 Err(wait) => {
@@ -152,12 +195,12 @@ pub(crate) struct Limiters {
 }
 
 impl Limiters {
-    pub(crate) fn new(per_address: &Rate, tiers: &Tiers) -> Self {
+    pub(crate) fn new(per_address: &Rate, tiers: &Tiers, together: &Together) -> Self {
         Self {
-            addresses: Buckets::new(per_address),
-            free: Buckets::new(&tiers.free),
-            premium: Buckets::new(&tiers.premium),
-            enterprise: Buckets::new(&tiers.enterprise),
+            addresses: Buckets::new(per_address, together),
+            free: Buckets::new(&tiers.free, together),
+            premium: Buckets::new(&tiers.premium, together),
+            enterprise: Buckets::new(&tiers.enterprise, together),
         }
     }
 

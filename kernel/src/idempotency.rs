@@ -1,5 +1,7 @@
 //! One key, one effect, one answer: the key, its answer and the effect live in one transaction.
 
+mod at_hand;
+
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -11,6 +13,10 @@ use crate::http::{Answer, Fail, Problem, Request};
 use crate::store::{Json, StoreError, Tx};
 use crate::{params, row, sql};
 
+pub(crate) use at_hand::AnswersAtHand;
+
+/// The header that says that an answer was given before.
+const REPLAYED: &str = "idempotent-replayed";
 /// How long an answer is kept unless the service says otherwise.
 pub const KEEP: Duration = Duration::from_secs(24 * 3600);
 
@@ -100,7 +106,7 @@ impl Slot {
         }
         let status = u16::try_from(found.status).map_err(|_| Fail::Fault("a stored status is not one".into()))?;
         let answer = Answer { status, headers: found.headers.0, body: found.body.into() };
-        Ok(Claim::Done(answer.header("idempotent-replayed", "true")))
+        Ok(Claim::Done(answer.header(REPLAYED, "true")))
     }
 
     /// Stores the answer beside the effect.

@@ -2,6 +2,7 @@
 
 extern crate self as kernel;
 
+pub mod cache;
 pub mod cards;
 pub mod clock;
 pub mod config;
@@ -13,8 +14,11 @@ pub mod http;
 pub mod idempotency;
 pub mod ids;
 pub mod jobs;
+pub mod limit;
+pub mod lock;
 pub mod manifest;
 pub mod money;
+pub mod redis;
 pub mod registry;
 pub mod resilience;
 pub mod secrets;

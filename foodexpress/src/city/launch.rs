@@ -81,7 +81,7 @@ impl Common {
     }
 
     async fn gateway(&self, listener: TcpListener) -> Result<door::Door> {
-        door::open(listener, self.directory.clone(), self.signer.clone(), &self.configuration).await
+        door::open(listener, self.directory.clone(), self.signer.clone(), &self.secrets, &self.configuration).await
     }
 }
 

@@ -7,21 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
-use aws_lc_rs::rsa::{KeyPair, KeySize};
 use axum::body::Body;
-use base64::Engine as _;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use gateway::{Cors, Gateway, Options, Rate, Revocations, Settings};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use kernel::clock::{Clock, Timestamp};
 use kernel::http::assertion::Signer;
 use kernel::http::server::{Limits, read_body, serve};
 use kernel::manifest::{Access, Permission, PublicRoute, Repeat};
+use kernel::redis::Redis;
 use kernel::registry::Directory;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -31,55 +27,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use crate::mint::{Mint, claims};
+
 pub(crate) const SECRET: &[u8] = b"a secret of the city";
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 const ADMIN: Permission = Permission { name: "city.run", roles: &["ADMIN"], for_orgs: &[] };
-
-/// Signs tokens.
-#[derive(Clone)]
-pub(crate) struct Mint {
-    pub(crate) id: String,
-    pub(crate) key: EncodingKey,
-}
-
-impl Mint {
-    pub(crate) fn new(id: &str) -> Self {
-        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
-        let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-        let text = base64::engine::general_purpose::STANDARD.encode(der.as_ref());
-        let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
-        Self { id: id.to_owned(), key: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap() }
-    }
-
-    pub(crate) fn jwk(&self) -> Value {
-        let mut jwk = Jwk::from_encoding_key(&self.key, Algorithm::RS256).unwrap();
-        jwk.common.key_id = Some(self.id.clone());
-        serde_json::to_value(jwk).unwrap()
-    }
-
-    pub(crate) fn header(&self) -> Header {
-        Header { typ: Some("at+jwt".to_owned()), kid: Some(self.id.clone()), ..Header::new(Algorithm::RS256) }
-    }
-
-    pub(crate) fn sign(&self, header: &Header, claims: &Value) -> String {
-        jsonwebtoken::encode(header, claims, &self.key).unwrap()
-    }
-
-    pub(crate) fn token(&self, change: impl FnOnce(&mut Value)) -> String {
-        let mut claims = claims();
-        change(&mut claims);
-        self.sign(&self.header(), &claims)
-    }
-}
-
-pub(crate) fn claims() -> Value {
-    let now = NOW.seconds();
-    json!({
-        "iss": "https://city.test", "aud": "foodexpress", "sub": "00000000-0000-0000-0000-000000000007",
-        "email": "ann@example.org", "roles": ["CUSTOMER"], "orgs": ["00000000-0000-0000-0000-000000000001"],
-        "iat": now, "exp": now + 600, "auth_time": now - 5, "sid": "00000000-0000-0000-0000-000000000009",
-    })
-}
 
 /// One instance of the service.
 pub(crate) struct Instance {
@@ -269,39 +221,78 @@ fn routes() -> Vec<PublicRoute> {
     ]
 }
 
+/// A gateway that was opened.
+struct Opened {
+    address: SocketAddr,
+    revocations: Revocations,
+    server: JoinHandle<()>,
+}
+
+async fn open(
+    settings: Settings,
+    redis: Option<Redis>,
+    directory: &Directory,
+    clock: &Clock,
+    shutdown: &CancellationToken,
+) -> Opened {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let revocations = Revocations::default();
+    let gateway = Gateway::new(Options {
+        routes: routes(),
+        directory: directory.clone(),
+        signer: Signer::new(SECRET),
+        revocations: revocations.clone(),
+        redis,
+        registry: prometheus_client::registry::Registry::default(),
+        clock: clock.clone(),
+        settings,
+    });
+    let stop = shutdown.clone();
+    let server = spawn(async move { gateway.serve(listener, stop).await });
+    Opened { address, revocations, server }
+}
+
 impl City {
     pub(crate) async fn start() -> Self {
         Self::with(settings()).await
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
+        Self::sharing(settings, None).await
+    }
+
+    /// A city whose gateway shares what gateways share.
+    pub(crate) async fn sharing(settings: Settings, redis: Option<Redis>) -> Self {
         let mint = Mint::new("one");
         let auth = auth(vec![mint.jwk()]).await;
         let first = instance().await;
         let services = [("auth".to_owned(), vec![auth.address]), ("orders".to_owned(), vec![first.address])];
         let directory = Directory::new(services.into());
-        let (clock, revocations, shutdown) = (Clock::manual(NOW), Revocations::default(), CancellationToken::new());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let gateway = Gateway::new(Options {
-            routes: routes(),
-            directory: directory.clone(),
-            signer: Signer::new(SECRET),
-            revocations: revocations.clone(),
-            registry: prometheus_client::registry::Registry::default(),
-            clock: clock.clone(),
-            settings,
-        });
-        let stop = shutdown.clone();
-        let server = spawn(async move { gateway.serve(listener, stop).await });
+        let (clock, shutdown) = (Clock::manual(NOW), CancellationToken::new());
+        let Opened { address, revocations, server } = open(settings, redis, &directory, &clock, &shutdown).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let city = Self { address, clock, directory, revocations, mint, auth, first, http, shutdown, server };
-        city.ready().await;
+        city.ready(address).await;
         city
     }
 
-    async fn ready(&self) {
-        while !self.get("/readyz").send().await.is_ok_and(|answer| answer.status().is_success()) {
+    /// Another gateway of the same city: its address, and what it is told of revocations.
+    pub(crate) async fn another(&self, settings: Settings, redis: Option<Redis>) -> (SocketAddr, Revocations) {
+        let Opened { address, revocations, .. } =
+            open(settings, redis, &self.directory, &self.clock, &self.shutdown).await;
+        self.ready(address).await;
+        (address, revocations)
+    }
+
+    /// The same city by way of another gateway.
+    pub(crate) fn order_at(&self, gateway: SocketAddr, token: &str) -> reqwest::RequestBuilder {
+        self.http.get(format!("http://{gateway}/api/v1/orders/7")).bearer_auth(token)
+    }
+
+    async fn ready(&self, gateway: SocketAddr) {
+        let asked = || self.http.get(format!("http://{gateway}/readyz")).send();
+        while !asked().await.is_ok_and(|answer| answer.status().is_success()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

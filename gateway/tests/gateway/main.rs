@@ -4,4 +4,6 @@ mod abuse;
 mod city;
 mod door;
 mod forwarding;
+mod mint;
+mod together;
 mod tokens;

@@ -38,7 +38,7 @@ pub(crate) use apply::Patience;
 pub(crate) use carrier::Carrier;
 pub(crate) use consumer::Consumer;
 pub use envelope::{Envelope, Received};
-pub(crate) use feed::{Authorize, Link};
+pub(crate) use feed::{Authorize, Backoff, FeedError, Link};
 pub use follow::Follower;
 pub use health::{BusHealth, Flow, PartitionHealth, PublisherHealth, RelayHealth};
 pub use inbox::ParkedRow;
@@ -54,7 +54,7 @@ pub(crate) use relay::RELAY;
 pub(crate) use replay::tail;
 pub use replay::{adopt_epoch, replay};
 pub use road::{BusSettings, KafkaSettings, Protection, Road, Routing, literal_name};
-pub(crate) use source::outbox_service;
+pub(crate) use source::{identity as outbox_identity, outbox_service};
 
 /// What is known about an event type without looking at an instance.
 #[derive(Clone, Copy)]

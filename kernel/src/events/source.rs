@@ -48,14 +48,14 @@ struct Source {
 
 row! {
     /// Which outbox this is, and below which position old events have been purged.
-    pub(super) struct OutboxIdentity {
-        pub(super) epoch: Uuid,
-        pub(super) purged_upto: i64,
+    pub(crate) struct OutboxIdentity {
+        pub(crate) epoch: Uuid,
+        pub(crate) purged_upto: i64,
     }
 }
 
 /// The outbox's identity.
-pub(super) async fn identity(store: &Store) -> Result<OutboxIdentity, StoreError> {
+pub(crate) async fn identity(store: &Store) -> Result<OutboxIdentity, StoreError> {
     let sql = sql!(OutboxIdentity, "SELECT epoch, purged_upto FROM outbox_epoch WHERE id = 1");
     store.read().one(sql, params![]).await
 }

@@ -17,7 +17,7 @@ use super::request::{Request, unauthenticated};
 use super::routes::{Route, Routes, Run};
 use super::server::{Limits, read_body};
 use crate::clock::Clock;
-use crate::idempotency::{self, Claim, Slot};
+use crate::idempotency::{self, AnswersAtHand, Claim, Slot};
 use crate::manifest::{Access, Repeat, RouteDoc};
 use crate::store::{Scope, Store};
 use crate::telemetry::{self, HttpMeasures, RouteMeasures, Trace};
@@ -31,6 +31,7 @@ pub(crate) struct Front<S> {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) keep_answers: Duration,
+    pub(crate) at_hand: Option<AnswersAtHand>,
     pub(crate) measures: HttpMeasures,
     /// Roles whose holders act for their organisations and for nobody else.
     pub(crate) for_orgs: Vec<&'static str>,
@@ -133,6 +134,17 @@ impl<S: Send + Sync + 'static> Served<S> {
     /// Runs the handler in one unit with its key: the same key again gets the same answer and no second effect.
     async fn once(&self, request: Arc<Request>) -> Result<Answer, Problem> {
         let slot = Slot::of(&request)?;
+        let Some(at_hand) = &self.front.at_hand else { return self.decide(slot, request).await };
+        if let Some(known) = at_hand.find(&slot).await {
+            return known.map_err(Problem::from);
+        }
+        let answer = self.decide(slot.clone(), request).await?;
+        at_hand.keep(&slot, &answer, self.front.keep_answers);
+        Ok(answer)
+    }
+
+    /// The database says whether this request is the first with its key.
+    async fn decide(&self, slot: Slot, request: Arc<Request>) -> Result<Answer, Problem> {
         let Run::Unit(run) = self.run.clone() else {
             return Err(Fail::Fault("a keyed route runs in a unit".into()).into());
         };

@@ -12,12 +12,14 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, Configuration, Live, Settings, Table};
 use crate::events::{Event, EventDef, Fault, Reaction, Received};
 use crate::http::{Routes, Signer};
-use crate::idempotency;
+use crate::idempotency::{self, AnswersAtHand};
 use crate::jobs::{DueTimer, Job, JobError, Timer, Trigger};
 use crate::manifest::{CallDoc, JobDoc, Manifest, RefusalDoc};
+use crate::redis::Redis;
 use crate::registry::Directory;
 use crate::secrets::Secrets;
 use crate::store::{Migration, Store, Tx};
+use crate::task::Tasks;
 use crate::telemetry::{HttpMeasures, Metrics};
 
 pub use run::{Running, Surroundings, start};
@@ -41,6 +43,11 @@ pub struct Kit {
     pub secrets: Secrets,
     /// What is set.
     pub configuration: Configuration,
+    /// Redis, where one is set. It may be away at any moment.
+    pub redis: Option<Redis>,
+    /// What tasks of its own are started with; they end with the service.
+    pub tasks: Tasks,
+    pub(crate) answers: Option<AnswersAtHand>,
 }
 
 impl Kit {
@@ -284,6 +291,7 @@ impl<S: Send + Sync + 'static> Launch for Whole<S> {
             clock: kit.clock.clone(),
             limits: crate::http::Limits::default(),
             keep_answers: self.service.keep_answers,
+            at_hand: kit.answers.clone(),
             measures: HttpMeasures::new(&kit.metrics),
             for_orgs: self.service.manifest.for_orgs(),
             state: Arc::new((self.make)(kit)?),

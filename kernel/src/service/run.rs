@@ -18,7 +18,9 @@ use crate::docs;
 use crate::events::{self, BusHealth, Carrier, Consumer, Hands, relay};
 use crate::health::Health;
 use crate::http::{Limits, Problem, Signer, server};
+use crate::idempotency::AnswersAtHand;
 use crate::jobs;
+use crate::redis::{self, Redis, RedisSettings};
 use crate::registry::Directory;
 use crate::secrets::Secrets;
 use crate::store::{Engine, Options, Scope, Store};
@@ -99,6 +101,8 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
     };
     let opened = Store::open(options, declared.migrations()).await;
     let store = opened.map_err(|e| StartError(format!("{name}: database: {e}")))?;
+    let (tasks, health) = (Tasks::new(), Health::new());
+    let (redis, answers) = helper(name, &around, &metrics, &health, &tasks).await?;
     let kit = Kit {
         service: name,
         // The service's own code runs where the kernel said for whom: a request's, an event's, a timer's, a job's.
@@ -109,10 +113,12 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
         signer: around.signer.clone(),
         secrets: around.secrets.clone(),
         configuration: around.configuration.clone(),
+        redis,
+        tasks: tasks.clone(),
+        answers,
     };
     let parts = Scope::Everybody.around(async { declared.0.parts(kit) }).await?;
     let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
-    let (tasks, health) = (Tasks::new(), Health::new());
     let bus = BusHealth::default();
     let unsettled = |why: String| StartError(format!("{name}: {why}"));
     let carrier = Carrier::load(name, &around.configuration, &around.secrets).map_err(unsettled)?;
@@ -139,6 +145,25 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
     tasks.spawn("server", telemetry::in_service(name, served));
     health.started();
     Ok(Running { name, address, store, bus, health, metrics, tasks })
+}
+
+/// Redis, where one is set, and the answers that are kept there. A Redis that is away makes nobody unready.
+async fn helper(
+    name: &'static str,
+    around: &Surroundings,
+    metrics: &Metrics,
+    health: &Health,
+    tasks: &Tasks,
+) -> Result<(Option<Redis>, Option<AnswersAtHand>), StartError> {
+    let settings: RedisSettings = around.configuration.settings(redis::SECTION)?;
+    let opened = Redis::open(&settings, name, &around.secrets, tasks).await;
+    let Some(redis) = opened.map_err(|e| StartError(format!("{name}: {e}")))? else { return Ok((None, None)) };
+    metrics.with_registry(|registry| redis.register(registry));
+    let asked = redis.clone();
+    health.check_by_asking("redis", move || std::future::ready(Ok(asked.stand())));
+    let life = Duration::from_secs(settings.answers_s);
+    let answers = (!life.is_zero()).then(|| AnswersAtHand::new(name, &redis, life, tasks));
+    Ok((Some(redis), answers))
 }
 
 /// Consumers, jobs and, where insert order is not commit order, the relay.

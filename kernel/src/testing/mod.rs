@@ -4,6 +4,8 @@ pub mod bus;
 pub mod cases;
 pub mod derived;
 pub mod proxy;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod registry;
 pub mod room;
 pub mod scratch;

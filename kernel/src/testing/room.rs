@@ -50,6 +50,8 @@ pub struct Furnishing {
     pub clock: Clock,
     /// Where its settings come from.
     pub sources: Sources,
+    /// Its secrets; random ones of its own if none are given.
+    pub secrets: Option<Secrets>,
     /// Columns that a second delivery may change, as table and column: locks that are counted up.
     pub restless: Vec<(&'static str, &'static str)>,
 }
@@ -57,7 +59,7 @@ pub struct Furnishing {
 impl Default for Furnishing {
     fn default() -> Self {
         let clock = Clock::manual(START.parse().expect("a time as RFC 3339 has it"));
-        Self { clock, sources: Sources::default(), restless: Vec::new() }
+        Self { clock, sources: Sources::default(), secrets: None, restless: Vec::new() }
     }
 }
 
@@ -73,12 +75,14 @@ impl Room {
         let (directory, signer) = (Directory::default(), Signer::new(b"a secret of this room"));
         let neighbours = neighbours(declared, &with.clock, &folder, &directory).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let own = || Secrets::open(&folder.path().join("secrets")).expect("a folder for secrets");
+        let secrets = with.secrets.unwrap_or_else(own);
         let around = Surroundings {
             listener,
             engine: scratch::chosen(folder.path().join("room.db")),
             directory: directory.clone(),
             signer: signer.clone(),
-            secrets: Secrets::open(&folder.path().join("secrets")).expect("a folder for secrets"),
+            secrets,
             configuration: with.sources.into(),
             clock: with.clock.clone(),
             title: "Room",

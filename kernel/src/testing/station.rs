@@ -150,6 +150,11 @@ impl Station {
         events::rebuild(&link, &self.store, reactions, publisher).await.map_err(|e| e.to_string())
     }
 
+    /// Ends its consumer and its server; its database stays open.
+    pub fn hang_up(&self) {
+        self.stop.cancel();
+    }
+
     /// Ends its consumer and its server, then closes the database.
     pub async fn stop(mut self) {
         self.stop.cancel();

@@ -22,11 +22,14 @@ mod scenes;
 
 use std::time::Duration;
 
+use contracts::restaurants::{MenuChanged, MenuState, RestaurantChanged, RestaurantState};
+use kernel::cache::{Cache, Changes, Keep};
 use kernel::clock::Clock;
 use kernel::config::ConfigError;
 use kernel::service::{Declared, Kit};
 use kernel::store::Store;
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// What the restaurants service may be told.
@@ -45,12 +48,24 @@ pub(crate) struct Restaurants {
     store: Store,
     clock: Clock,
     settings: Settings,
+    /// What people read all day, by the restaurant's id.
+    shown: Cache<RestaurantState>,
+    menus: Cache<MenuState>,
 }
+
+/// Far more restaurants than a city has; what changes is dropped by its event long before its time is over.
+const KEPT: Keep = Keep { entries: 10_000, life: Duration::from_secs(300) };
 
 impl Restaurants {
     fn new(kit: Kit) -> Result<Self, ConfigError> {
-        Ok(Self { settings: kit.settings()?, store: kit.store, clock: kit.clock })
+        let (shown, menus) = (cache(&kit, "restaurants"), cache(&kit, "menus"));
+        Changes::of_own(&kit).drop::<RestaurantChanged, _>(&shown).drop::<MenuChanged, _>(&menus).listen(&kit.tasks);
+        Ok(Self { settings: kit.settings()?, store: kit.store, clock: kit.clock, shown, menus })
     }
+}
+
+fn cache<V: Serialize + DeserializeOwned + Send + Sync + 'static>(kit: &Kit, name: &'static str) -> Cache<V> {
+    Cache::new(name, KEPT, kit.redis.as_ref(), &kit.metrics)
 }
 
 /// The declaration of the restaurants service.

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use contracts::demo::{organisation, restaurant};
 use contracts::permissions::{ADMIN, RESTAURANT_OWNER};
+use kernel::cache::Cache;
 use kernel::clock::Clock;
 use kernel::http::{Body, Caller, Fail, Identity, Json, Path, Query};
 use kernel::store::{Options, STATEMENTS, Store, Tx, WriteError};
+use kernel::telemetry::Metrics;
 use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::api::{ItemPath, RestaurantPath, menus, restaurants};
-use crate::{Restaurants, Settings, demo, jobs, service, store};
+use crate::{KEPT, Restaurants, Settings, demo, jobs, service, store};
 
 row! {
     struct Said {
@@ -37,7 +39,11 @@ impl City {
         let claims = service().manifest().publishes.iter().map(|event| event.name).collect();
         let engine = scratch::chosen(folder.path().join("restaurants.db"));
         let store = Store::open(Options { claims, ..Options::new(engine, clock.clone()) }, store::STEPS).await.unwrap();
-        Self { state: Arc::new(Restaurants { store, clock, settings: Settings { demo_city } }), _folder: folder }
+        let metrics = Metrics::new("restaurants");
+        let (shown, menus) =
+            (Cache::new("restaurants", KEPT, None, &metrics), Cache::new("menus", KEPT, None, &metrics));
+        let state = Restaurants { store, clock, settings: Settings { demo_city }, shown, menus };
+        Self { state: Arc::new(state), _folder: folder }
     }
 
     /// Runs a handler; a refusal comes back as its code.

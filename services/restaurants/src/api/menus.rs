@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use contracts::restaurants::{MenuChanged, MenuItem, MenuState, OptionGroup};
 use garde::Validate;
+use kernel::cache::Loaded;
 use kernel::http::{Body, Caller, Done, Fail, Json, Path};
 use kernel::store::{Json as JsonColumn, Tx};
 use schemars::JsonSchema;
@@ -18,9 +19,14 @@ pub(crate) async fn show_menu(
     state: Arc<Restaurants>,
     Path(path): Path<RestaurantPath>,
 ) -> Result<Json<MenuState>, Fail> {
-    let db = state.store.read();
-    let restaurant = store::find(&db, path.id).await?.ok_or_else(Fail::not_found)?;
-    Ok(Json(store::menu(&db, &restaurant, restaurant.menu_version).await?))
+    let load = async || {
+        let db = state.store.read();
+        let Some(restaurant) = store::find(&db, path.id).await? else { return Ok(None) };
+        let value = store::menu(&db, &restaurant, restaurant.menu_version).await?;
+        Ok::<_, Fail>(Some(Loaded { version: restaurant.menu_version, value }))
+    };
+    let menu = state.menus.get(path.id, load).await?.ok_or_else(Fail::not_found)?;
+    Ok(Json(MenuState::clone(&menu)))
 }
 
 /// An item as it shall stand on the menu.
@@ -86,13 +92,13 @@ impl ItemToPut {
 
 pub(crate) async fn put_item(
     tx: Tx,
-    _: Arc<Restaurants>,
+    state: Arc<Restaurants>,
     caller: Caller,
     Path(path): Path<ItemPath>,
     Body(item): Body<ItemToPut>,
 ) -> Result<Json<MenuItem>, Fail> {
     let restaurant = editable(&tx, &caller, path.id).await?;
-    let version = store::next_menu_version(&tx, restaurant.org_id, restaurant.id).await?;
+    let version = next_version(&tx, &state, &restaurant).await?;
     let before = store::menu(&tx, &restaurant, version).await?;
     let known = store::item(&tx, restaurant.org_id, restaurant.id, path.item_id).await?;
     if known.is_none() && before.items.len() >= MOST_ITEMS {
@@ -111,12 +117,12 @@ pub(crate) async fn put_item(
 
 pub(crate) async fn remove_item(
     tx: Tx,
-    _: Arc<Restaurants>,
+    state: Arc<Restaurants>,
     caller: Caller,
     Path(path): Path<ItemPath>,
 ) -> Result<Done, Fail> {
     let restaurant = editable(&tx, &caller, path.id).await?;
-    let version = store::next_menu_version(&tx, restaurant.org_id, restaurant.id).await?;
+    let version = next_version(&tx, &state, &restaurant).await?;
     if !store::remove_item(&tx, restaurant.org_id, restaurant.id, path.item_id).await? {
         return Err(Fail::not_found());
     }
@@ -135,7 +141,7 @@ pub(crate) struct Availability {
 
 pub(crate) async fn set_availability(
     tx: Tx,
-    _: Arc<Restaurants>,
+    state: Arc<Restaurants>,
     caller: Caller,
     Path(path): Path<ItemPath>,
     Body(to): Body<Availability>,
@@ -145,13 +151,20 @@ pub(crate) async fn set_availability(
     if known.sold_out == to.sold_out {
         return Ok(Json(known.item()));
     }
-    let version = store::next_menu_version(&tx, restaurant.org_id, restaurant.id).await?;
+    let version = next_version(&tx, &state, &restaurant).await?;
     // Read again behind the lock: the item may have been replaced or removed by whoever was first.
     let known = store::item(&tx, restaurant.org_id, restaurant.id, path.item_id).await?.ok_or_else(Fail::not_found)?;
     let row = ItemRow { sold_out: to.sold_out, ..known };
     store::put_item(&tx, &row).await?;
     publish(&tx, &restaurant, version).await?;
     Ok(Json(row.item()))
+}
+
+/// Counts a change of the menu, which nobody is shown in its old state from then on.
+async fn next_version(tx: &Tx, state: &Restaurants, restaurant: &RestaurantRow) -> Result<i64, Fail> {
+    let version = store::next_menu_version(tx, restaurant.org_id, restaurant.id).await?;
+    state.menus.expect(restaurant.id, version);
+    Ok(version)
 }
 
 /// Publishes the whole menu as it now stands.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use contracts::Place;
 use contracts::restaurants::{Hours, MenuChanged, RestaurantChanged, RestaurantState};
 use garde::Validate;
+use kernel::cache::Loaded;
 use kernel::clock::Timestamp;
 use kernel::http::{Body, Caller, Created, Fail, Json, Page, Path, Query};
 use kernel::money::Currency;
@@ -191,8 +192,12 @@ pub(crate) async fn show_restaurant(
     state: Arc<Restaurants>,
     Path(path): Path<RestaurantPath>,
 ) -> Result<Json<RestaurantView>, Fail> {
-    let found = store::find(&state.store.read(), path.id).await?.ok_or_else(Fail::not_found)?;
-    Ok(Json(RestaurantView::new(found.state(), state.clock.now())))
+    let load = async || {
+        let found = store::find(&state.store.read(), path.id).await?;
+        Ok::<_, Fail>(found.map(|row| Loaded { version: row.version, value: row.state() }))
+    };
+    let restaurant = state.shown.get(path.id, load).await?.ok_or_else(Fail::not_found)?;
+    Ok(Json(RestaurantView::new(RestaurantState::clone(&restaurant), state.clock.now())))
 }
 
 /// Settings to change; what is absent or null stays as it is.
@@ -266,7 +271,7 @@ impl RestaurantChange {
 
 pub(crate) async fn change_restaurant(
     tx: Tx,
-    _: Arc<Restaurants>,
+    state: Arc<Restaurants>,
     caller: Caller,
     Path(path): Path<RestaurantPath>,
     Body(change): Body<RestaurantChange>,
@@ -276,6 +281,7 @@ pub(crate) async fn change_restaurant(
         return Ok(Json(RestaurantView::new(found.state(), tx.now())));
     }
     let row = change.onto(store::next_version(&tx, found.org_id, found.id).await?);
+    state.shown.expect(row.id, row.version);
     store::save(&tx, &row).await?;
     tx.emit(RestaurantChanged(row.state()))?;
     Ok(Json(RestaurantView::new(row.state(), tx.now())))

@@ -1,5 +1,8 @@
-//! `migrate`: brings every service's database and the topics up to this program, before anything runs; on PostgreSQL it
-//! also makes their roles, and changes their passwords.
+//! `migrate`: brings databases, topics and users up to this program before anything runs; on PostgreSQL it also makes the
+//! services' roles, and changes their passwords.
+
+mod redis;
+mod topics;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,8 +78,9 @@ impl Migrate {
             migrated.push(name);
         }
         let rotated = if self.rotate_secrets { self.rotate(&admin, settings, secrets, out).await? } else { Vec::new() };
-        let topics = topics(data, out).await?;
-        out.result(&json!({"migrated": migrated, "rotated": rotated, "topics": topics}));
+        let topics = topics::make(data, out).await?;
+        let users = redis::provide(data, out).await?;
+        out.result(&json!({"migrated": migrated, "rotated": rotated, "topics": topics, "redis_users": users}));
         Ok(())
     }
 
@@ -165,35 +169,8 @@ async fn files(data: &DataFolder, out: Output) -> Result<()> {
         out.say(format!("{name}: {} steps of its own", service.migrations().len()));
         migrated.push(name);
     }
-    let topics = topics(data, out).await?;
-    out.result(&json!({"migrated": migrated, "topics": topics}));
+    let topics = topics::make(data, out).await?;
+    let users = redis::provide(data, out).await?;
+    out.result(&json!({"migrated": migrated, "topics": topics, "redis_users": users}));
     Ok(())
-}
-
-/// Makes the topics, where a Kafka is set. One that is there otherwise is named; nothing that exists is changed.
-#[cfg(feature = "kafka")]
-async fn topics(data: &DataFolder, out: Output) -> Result<serde_json::Value> {
-    use kernel::events::kafka;
-
-    let settings = data.kafka()?;
-    if !settings.is_on() {
-        return Ok(serde_json::Value::Null);
-    }
-    let connection =
-        kafka::Connection::new(&settings, "admin", &data.own_secrets().await?).map_err(anyhow::Error::msg)?;
-    let manifests = services::manifests();
-    let events = manifests.iter().flat_map(|manifest| &manifest.publishes);
-    let topics = kafka::ensure_topics(&connection, events).await.map_err(anyhow::Error::msg)?;
-    topics.made.iter().for_each(|topic| out.say(format!("topic {topic}: made")));
-    topics.kept.iter().for_each(|topic| out.say(format!("topic {topic}: as it should be")));
-    anyhow::ensure!(topics.differ.is_empty(), "topics differ from the settings:\n{}", topics.differ.join("\n"));
-    if settings.security_protocol == kernel::events::Protection::SaslPlaintext {
-        out.say("rights of the services: `foodexpress bus acl` prints the lines for Kafka's own kafka-acls".to_owned());
-    }
-    Ok(json!(topics))
-}
-
-#[cfg(not(feature = "kafka"))]
-async fn topics(_: &DataFolder, _: Output) -> Result<serde_json::Value> {
-    Ok(serde_json::Value::Null)
 }

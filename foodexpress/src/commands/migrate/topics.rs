@@ -1,0 +1,38 @@
+//! Topics: made where a Kafka is set; one that is there otherwise is named.
+
+use anyhow::Result;
+#[cfg(feature = "kafka")]
+use serde_json::json;
+
+use crate::city::DataFolder;
+use crate::output::Output;
+#[cfg(feature = "kafka")]
+use crate::services;
+
+/// Makes the topics, where a Kafka is set. One that is there otherwise is named; nothing that exists is changed.
+#[cfg(feature = "kafka")]
+pub(super) async fn make(data: &DataFolder, out: Output) -> Result<serde_json::Value> {
+    use kernel::events::kafka;
+
+    let settings = data.kafka()?;
+    if !settings.is_on() {
+        return Ok(serde_json::Value::Null);
+    }
+    let connection =
+        kafka::Connection::new(&settings, "admin", &data.own_secrets().await?).map_err(anyhow::Error::msg)?;
+    let manifests = services::manifests();
+    let events = manifests.iter().flat_map(|manifest| &manifest.publishes);
+    let topics = kafka::ensure_topics(&connection, events).await.map_err(anyhow::Error::msg)?;
+    topics.made.iter().for_each(|topic| out.say(format!("topic {topic}: made")));
+    topics.kept.iter().for_each(|topic| out.say(format!("topic {topic}: as it should be")));
+    anyhow::ensure!(topics.differ.is_empty(), "topics differ from the settings:\n{}", topics.differ.join("\n"));
+    if settings.security_protocol == kernel::events::Protection::SaslPlaintext {
+        out.say("rights of the services: `foodexpress bus acl` prints the lines for Kafka's own kafka-acls".to_owned());
+    }
+    Ok(json!(topics))
+}
+
+#[cfg(not(feature = "kafka"))]
+pub(super) async fn make(_: &DataFolder, _: Output) -> Result<serde_json::Value> {
+    Ok(serde_json::Value::Null)
+}

@@ -12,14 +12,13 @@ use kernel::redis::{self, Redis, RedisSettings};
 use kernel::registry::Directory;
 use kernel::secrets::Secrets;
 use kernel::task::{Failure, Tasks};
-use kernel::telemetry;
-use prometheus_client::registry::Registry;
+use kernel::telemetry::{self, About, Exporting, Metrics};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::city::GATEWAY;
+use crate::city::{GATEWAY, TITLE};
 use crate::services;
 
 /// Figures of the gateway that a city may change.
@@ -59,6 +58,7 @@ impl Default for DoorSettings {
 /// An open gateway.
 pub(crate) struct Door {
     tasks: Tasks,
+    exporting: Exporting,
 }
 
 impl Door {
@@ -70,6 +70,7 @@ impl Door {
     /// Closes it: no new connections, running requests end.
     pub(crate) async fn stop(self) {
         self.tasks.drain(Duration::from_secs(20)).await;
+        self.exporting.finish().await;
     }
 }
 
@@ -90,25 +91,29 @@ pub(crate) async fn open(
     let redis = telemetry::in_service(GATEWAY, Redis::open(&shared, GATEWAY, secrets, &tasks)).await?;
     let revocations = Revocations::default();
     let follower = Follower::new(GATEWAY, directory.clone(), signer.clone(), clock.clone());
+    let metrics = Metrics::new(GATEWAY);
+    let about = About { service: GATEWAY, instance: format!("{GATEWAY}@{}", listener.local_addr()?), product: TITLE };
+    let exporting = Exporting::start(&about, configuration, &clock, &metrics)?;
+    let member = exporting.member();
     let gateway = Gateway::new(Options {
         routes: services::public_routes(),
         directory,
         signer,
         revocations: revocations.clone(),
         redis,
-        registry: Registry::with_labels([("service".into(), GATEWAY.into())].into_iter()),
+        metrics: metrics.clone(),
         clock,
         settings,
     });
     tasks.spawn("gateway settings", follow(live, gateway.clone(), tasks.stopping()));
     let stop = tasks.stopping();
-    tasks.spawn("gateway", telemetry::in_service(GATEWAY, async move { gateway.serve(listener, stop).await }));
+    tasks.spawn("gateway", telemetry::in_service(member.clone(), async move { gateway.serve(listener, stop).await }));
     let stop = tasks.stopping();
     let heard = async move {
         follower.every::<contracts::auth::SessionRevoked>(|event| note(&revocations, event), stop).await;
     };
-    tasks.spawn("revocations", telemetry::in_service(GATEWAY, heard));
-    Ok(Door { tasks })
+    tasks.spawn("revocations", telemetry::in_service(member, heard));
+    Ok(Door { tasks, exporting })
 }
 
 fn settings(figures: &DoorSettings, issuer: String) -> Settings {

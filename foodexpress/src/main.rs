@@ -7,6 +7,7 @@ mod check;
 mod city;
 mod client;
 mod commands;
+mod dashboards;
 mod door;
 mod output;
 mod services;

@@ -6,6 +6,7 @@ use kernel::redis::{self, RedisSettings};
 use kernel::registry::RegistrySettings;
 use kernel::secrets::SecretSettings;
 use kernel::store::PostgresSettings;
+use kernel::telemetry::{TRACE_TABLE, TraceSettings};
 
 use crate::city::GATEWAY;
 use crate::door::DoorSettings;
@@ -24,6 +25,7 @@ pub(crate) fn others() -> Tables {
         (redis::SECTION.to_owned(), Table::of::<RedisSettings>()),
         ("registry".to_owned(), Table::of::<RegistrySettings>()),
         ("config".to_owned(), Table::of::<ConfigSettings>()),
+        (TRACE_TABLE.to_owned(), Table::of::<TraceSettings>()),
         ("secrets".to_owned(), Table::of::<SecretSettings>()),
         ("bus".to_owned(), Table::of::<BusSettings>()),
         ("kafka".to_owned(), Table::of::<KafkaSettings>()),

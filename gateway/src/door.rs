@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -18,8 +18,9 @@ use kernel::http::problem::Problem;
 use kernel::http::server::Answers;
 use kernel::manifest::{Access, PublicRoute};
 use kernel::resilience::RetryBudget;
-use kernel::telemetry::in_trace;
-use prometheus_client::registry::Registry;
+use kernel::telemetry::{
+    CallersTrace, HttpMeasures, Member, Metrics, Name, Role, RouteMeasures, Span, in_service, in_trace, key,
+};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,7 +32,7 @@ use crate::headers::{self, CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPAR
 use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Shown, Together};
-use crate::metrics::{Meter, Metrics};
+use crate::metrics;
 use crate::outbound::pool;
 use crate::pages;
 use crate::shared_revocations::SharedRevocations;
@@ -43,11 +44,13 @@ use crate::{Figures, Options, Settings};
 /// A refusal on its way out; boxed, because it is rare and large.
 pub(crate) type Refusal = Box<Problem>;
 
+/// Taking a place in a bucket, of the address or of the caller.
+const LIMIT: Name = Name("limit", "");
 const KEYS_REFRESH: Duration = Duration::from_secs(10 * 60);
 const KEYS_FIRST: Duration = Duration::from_millis(500);
 const TIDY: Duration = Duration::from_secs(30);
-/// Our own pages carry this instead of a template.
-const UNROUTED: &str = "none";
+/// The method of a request whose route is not known: any word may stand there. Source: the conventions for HTTP.
+const UNROUTED: &str = "_OTHER";
 
 /// The gateway itself.
 pub(crate) struct Door {
@@ -55,8 +58,8 @@ pub(crate) struct Door {
     table: ArcSwap<Table>,
     upstreams: Arc<Upstreams>,
     metrics: Metrics,
-    unrouted: Meter,
-    registry: Registry,
+    measures: HttpMeasures,
+    unrouted: RouteMeasures,
     hot: ArcSwap<Hot>,
     together: Together,
     keys: Arc<Keys>,
@@ -119,21 +122,22 @@ struct Passage {
 
 impl Door {
     pub(crate) fn new(options: Options) -> Self {
-        let Options { routes, directory, signer, revocations, redis, mut registry, clock, settings } = options;
+        let Options { routes, directory, signer, revocations, redis, metrics, clock, settings } = options;
         if let Some(redis) = &redis {
-            redis.register(&mut registry);
+            metrics.with_registry(|registry| redis.register(registry));
         }
         let shared = redis.as_ref().map(|redis| SharedRevocations::new(redis, revocations.clone()));
         let together = Together { redis, directory: directory.clone() };
         let upstreams = Arc::new(Upstreams::new(directory, settings.breaker, clock.clone()));
-        let metrics = Metrics::new(&mut registry, Arc::clone(&upstreams));
+        metrics::show_circuits(&metrics, Arc::clone(&upstreams));
+        let measures = HttpMeasures::new(&metrics);
         let pool = pool(settings.connect);
         let auth = upstreams.of(&settings.auth_service);
         let keys = Arc::new(Keys::new(auth, pool.clone(), signer.clone(), clock.clone()));
         let (issuer, audience) = (settings.issuer.clone(), settings.audience.clone());
         Self {
-            table: ArcSwap::from_pointee(Table::new(&routes, &upstreams, &metrics)),
-            unrouted: metrics.meter(UNROUTED, UNROUTED),
+            table: ArcSwap::from_pointee(Table::new(&routes, &upstreams, &measures)),
+            unrouted: measures.route(UNROUTED, ""),
             hot: ArcSwap::from_pointee(Hot::new(settings.figures(), &together)),
             together,
             shared,
@@ -151,7 +155,7 @@ impl Door {
             settings,
             upstreams,
             metrics,
-            registry,
+            measures,
             keys,
             revocations,
             signer,
@@ -166,7 +170,7 @@ impl Door {
     }
 
     pub(crate) fn set_routes(&self, routes: &[PublicRoute]) {
-        self.table.store(Arc::new(Table::new(routes, &self.upstreams, &self.metrics)));
+        self.table.store(Arc::new(Table::new(routes, &self.upstreams, &self.measures)));
     }
 
     /// The service for one connection.
@@ -174,9 +178,17 @@ impl Door {
         let ip = peer.ip().to_canonical();
         let forwarded_for = HeaderValue::try_from(ip.to_string()).expect("an address is a header");
         let peer = Arc::new(Peer { ip, forwarded_for });
+        // Requests of one HTTP/2 connection are tasks of the library's, which know nothing of ours.
+        let member = Member::here();
         tower::service_fn(move |request| {
-            let (door, peer) = (Arc::clone(&door), Arc::clone(&peer));
-            async move { Ok::<_, Infallible>(door.handle(&peer, request).await) }
+            let (door, peer, member) = (Arc::clone(&door), Arc::clone(&peer), member.clone());
+            async move {
+                let answer = door.handle(&peer, request);
+                Ok::<_, Infallible>(match member {
+                    Some(member) => in_service(member, answer).await,
+                    None => answer.await,
+                })
+            }
         })
     }
 
@@ -218,11 +230,13 @@ impl Door {
     }
 
     async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
-        if let Some(page) = pages::own(&request, || self.why_not_ready(), &self.registry) {
+        if let Some(page) = pages::own(&request, || self.why_not_ready(), &self.metrics).await {
             return page;
         }
-        let begun = Instant::now();
-        let trace = headers::trace_of(request.headers());
+        let mut measured = self.unrouted.begun();
+        let caller = CallersTrace::of(request.headers());
+        let trace = caller.answer();
+        let mut span = Span::at(trace, caller.step(), Role::Server, Name(UNROUTED, ""));
         let mut passage = Passage {
             traceparent: headers::traceparent(trace),
             correlation: headers::correlation(request.headers(), trace),
@@ -231,25 +245,31 @@ impl Door {
             shown: None,
             route: None,
         };
-        let response = match in_trace(trace, self.pass(peer, request, &mut passage)).await {
-            Ok(response) => compress(response, passage.coding),
-            Err(problem) => {
-                // Refusals are counted; what broke behind us is also told.
-                if matches!(problem.status, 502 | 504) {
-                    let told = async {
+        let passing = async {
+            match self.pass(peer, request, &mut passage).await {
+                Ok(response) => compress(response, passage.coding),
+                Err(problem) => {
+                    // Refusals are counted; what broke behind us is also told.
+                    if matches!(problem.status, 502 | 504) {
                         tracing::warn!(code = %problem.code, status = problem.status, "request failed behind the gateway");
-                    };
-                    in_trace(trace, told).await;
+                    }
+                    problem.traced(trace).into_response()
                 }
-                problem.traced(trace).into_response()
             }
         };
-        self.finish(response, passage, begun)
+        let response = in_trace(trace, passing).await;
+        if let Some(route) = &passage.route {
+            measured.belongs_to(&route.measures);
+            span.rename(route.name);
+            span.set(key::HTTP_REQUEST_METHOD, route.name.0);
+            span.set(key::HTTP_ROUTE, route.name.1);
+        }
+        span.answered(response.status().as_u16());
+        measured.answered(response.status().as_u16());
+        self.finish(response, passage)
     }
 
-    fn finish(&self, mut response: Response<Body>, passage: Passage, begun: Instant) -> Response<Body> {
-        let meter = passage.route.as_ref().map_or(&self.unrouted, |route| &route.meter);
-        meter.observe(response.status(), begun.elapsed());
+    fn finish(&self, mut response: Response<Body>, passage: Passage) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(TRACEPARENT, passage.traceparent);
         headers.insert(CORRELATION, passage.correlation);
@@ -271,22 +291,28 @@ impl Door {
     ) -> Result<Response<Body>, Refusal> {
         // One state of the figures for the whole request; its place is one of that state's.
         let hot = self.hot.load_full();
-        passage.shown = Some(hot.limiters.take_for_address(peer.ip).await?);
+        passage.shown = Some(Span::step(LIMIT).around(hot.limiters.take_for_address(peer.ip)).await?);
         check_form(&request)?;
         let route = match self.find(&request, passage)? {
             Found::Route(route) => route,
             Found::Answer(response) => return Ok(response),
         };
-        let principal = self.authenticate(&route, request.headers()).await?;
+        let authenticating = Span::step(Name("authenticate", ""));
+        let principal = authenticating.around(self.authenticate(&route, request.headers())).await?;
         if let Some(principal) = &principal {
-            passage.shown = Some(hot.limiters.take_for(principal.user, principal.tier).await?);
+            let limiting = hot.limiters.take_for(principal.user, principal.tier);
+            passage.shown = Some(Span::step(LIMIT).around(limiting).await?);
         }
-        authorise(&route, principal.as_deref())?;
+        {
+            let _span = Span::step(Name("authorise", ""));
+            authorise(&route, principal.as_deref())?;
+        }
         let _place = hot.places.try_acquire().map_err(|_| admission::shed())?;
         let lease = principal.clone().map(|principal| self.lease(principal));
         let tunnel = Tunnel::wanted(&mut request, lease.as_ref());
         self.dress(request.headers_mut(), peer, &route, principal.as_deref(), passage);
-        let response = self.forwarder.forward(&route, request, tunnel).await?;
+        let routing = Span::step(Name("route", route.service));
+        let response = routing.around(self.forwarder.forward(&route, request, tunnel)).await?;
         Ok(match lease {
             Some(lease) => lease.cover(response),
             None => response,
@@ -349,9 +375,9 @@ impl Door {
         // First what the peer calls its own, or it could name our headers and have them taken off again.
         headers::strip_hop(headers);
         headers::strip_ours(headers);
-        let service = &route.upstream.service;
+        let service = route.service;
         // Only the auth service ever reads a token; the others get what it says, and our word for it.
-        if *service != self.settings.auth_service && bearer(headers).is_some() {
+        if service != self.settings.auth_service && bearer(headers).is_some() {
             headers.remove(AUTHORIZATION);
         }
         let nobody = Carried::default();

@@ -16,12 +16,13 @@ use kernel::http::problem::Problem;
 use kernel::http::server::{Limits, read_body};
 use kernel::manifest::Repeat;
 use kernel::resilience::{RetryBudget, backoff};
+use kernel::telemetry::{Name, Role, Span, key};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::door::Refusal;
-use crate::headers::{strip_hop, wants_websocket};
+use crate::headers::{TRACEPARENT, strip_hop, traceparent, wants_websocket};
 use crate::lease::Lease;
 use crate::outbound::{Fault, Outbound, Pool};
 use crate::table::Route;
@@ -87,7 +88,7 @@ impl Forwarder {
         for attempt in 1.. {
             let now = self.clock.now();
             let instance = route.upstream.pick(now, avoid).ok_or_else(no_instance)?;
-            let failure = match self.attempt(route, &mut letter, &instance, until).await {
+            let failure = match self.attempt(route, &mut letter, &instance, until, attempt).await {
                 Try::Done(response) => return Ok(self.answer(response, letter.tunnel)),
                 Try::Over(refusal) => return Err(refusal),
                 Try::Again(failure) => failure,
@@ -135,7 +136,14 @@ impl Forwarder {
         Ok(Letter { method: parts.method, target, headers: parts.headers, body, tunnel })
     }
 
-    async fn attempt(&self, route: &Route, letter: &mut Letter, instance: &Arc<Instance>, until: Instant) -> Try {
+    async fn attempt(
+        &self,
+        route: &Route,
+        letter: &mut Letter,
+        instance: &Arc<Instance>,
+        until: Instant,
+        attempt: u32,
+    ) -> Try {
         let permit = match route.upstream.breaker.permit() {
             Ok(permit) => permit,
             Err(open) => {
@@ -144,9 +152,10 @@ impl Forwarder {
                 return Try::Over(Box::new(problem.retry_after(open.retry_after)));
             }
         };
-        let Some((request, fault)) = letter.request(instance) else { return Try::Over(unreachable_service()) };
+        let Some((mut request, fault)) = letter.request(instance) else { return Try::Over(unreachable_service()) };
+        let span = calling(route, instance, attempt, &mut request);
         let _flight = instance.begin();
-        match timeout_at(until, self.pool.request(request)).await {
+        match span.watch(timeout_at(until, self.pool.request(request)), told).await {
             Err(_) => {
                 permit.failure();
                 instance.failed(false, self.clock.now());
@@ -272,6 +281,35 @@ impl Letter {
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
         *request.headers_mut() = headers;
         Some((request, fault))
+    }
+}
+
+/// The span of one try; the service continues the trace from it.
+fn calling(route: &Route, instance: &Instance, attempt: u32, request: &mut Request<Outbound>) -> Span {
+    let mut span = Span::part(Role::Client, Name(route.name.0, ""));
+    if span.is_kept() {
+        span.set(key::HTTP_REQUEST_METHOD, route.name.0);
+        span.set(key::SERVER_ADDRESS, instance.address.ip().to_string());
+        span.set(key::SERVER_PORT, instance.address.port());
+        span.set(key::SERVICE_PEER_NAME, route.service);
+        if attempt > 1 {
+            span.set(key::HTTP_REQUEST_RESEND_COUNT, attempt - 1);
+        }
+    }
+    if !span.trace().is_none() {
+        request.headers_mut().insert(TRACEPARENT, traceparent(span.trace()));
+    }
+    span
+}
+
+type Tried = Result<Result<Response<Incoming>, hyper_util::client::legacy::Error>, tokio::time::error::Elapsed>;
+
+fn told(span: &mut Span, tried: &Tried) {
+    match tried {
+        Ok(Ok(response)) => span.answered(response.status().as_u16()),
+        Ok(Err(error)) if error.is_connect() => span.fail("connect"),
+        Ok(Err(_)) => span.fail("broken"),
+        Err(_) => span.fail("timeout"),
     }
 }
 

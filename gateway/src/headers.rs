@@ -1,4 +1,4 @@
-//! Headers that do not pass: what only we may say, and what concerns one hop only. And the trace they begin.
+//! Headers that do not pass: what only we may say, and what concerns one hop only.
 
 use http::header::{
     AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
@@ -14,7 +14,6 @@ pub(crate) const CORRELATION: HeaderName = HeaderName::from_static("x-correlatio
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The scheme a request came by.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const B3: HeaderName = HeaderName::from_static("b3");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -90,36 +89,9 @@ pub(crate) fn wants_websocket(headers: &HeaderMap) -> bool {
             .is_some_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")))
 }
 
-/// The trace a request belongs to: W3C or a single B3 header if it brings one, else a new one.
-pub(crate) fn trace_of(headers: &HeaderMap) -> Trace {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    text(&TRACEPARENT)
-        .and_then(Trace::parse)
-        .or_else(|| text(&B3).and_then(from_b3))
-        .map_or_else(Trace::start, Trace::child)
-}
-
-fn from_b3(header: &str) -> Option<Trace> {
-    let mut parts = header.split('-');
-    let (trace, span) = (parts.next()?, parts.next()?);
-    // B3 allows half-size trace ids; W3C wants them padded.
-    Trace::parse(&format!("00-{trace:0>32}-{span}-01"))
-}
-
 /// The `traceparent` of this trace.
 pub(crate) fn traceparent(trace: Trace) -> HeaderValue {
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
-    write_hex(&trace.trace_id, &mut text[3..35]);
-    write_hex(&trace.span_id, &mut text[36..52]);
-    HeaderValue::from_bytes(&text).expect("digits and dashes")
-}
-
-fn write_hex(bytes: &[u8], out: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
+    HeaderValue::from_bytes(&trace.traceparent_bytes()).expect("digits and dashes")
 }
 
 /// The caller's name for this request if it is a harmless one, else the trace's.
@@ -131,11 +103,11 @@ pub(crate) fn correlation(headers: &HeaderMap, trace: Trace) -> HeaderValue {
                 .iter()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
     };
-    headers.get(CORRELATION).filter(harmless).cloned().unwrap_or_else(|| {
-        let mut text = [0; 32];
-        write_hex(&trace.trace_id, &mut text);
-        HeaderValue::from_bytes(&text).expect("digits")
-    })
+    headers
+        .get(CORRELATION)
+        .filter(harmless)
+        .cloned()
+        .unwrap_or_else(|| HeaderValue::from_bytes(&trace.traceparent_bytes()[3..35]).expect("digits"))
 }
 
 #[cfg(test)]
@@ -181,16 +153,5 @@ mod tests {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         strip_hop(&mut headers);
         assert_eq!(headers.keys().collect::<Vec<_>>(), [&HOST]);
-    }
-
-    #[test]
-    fn a_trace_is_continued_from_either_format() {
-        let mut headers = HeaderMap::new();
-        headers.insert(B3, HeaderValue::from_static("463ac35c9f6413ad-0020000000000001-1"));
-        assert_eq!(trace_of(&headers).trace_hex(), "0000000000000000463ac35c9f6413ad");
-        let parent = Trace::start();
-        headers.insert(TRACEPARENT, traceparent(parent));
-        assert_eq!(traceparent(parent), parent.traceparent());
-        assert_eq!(trace_of(&headers).trace_id, parent.trace_id);
     }
 }

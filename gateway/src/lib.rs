@@ -29,7 +29,7 @@ use kernel::manifest::PublicRoute;
 use kernel::redis::Redis;
 use kernel::registry::Directory;
 use kernel::resilience::BreakerSettings;
-use prometheus_client::registry::Registry;
+use kernel::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -128,7 +128,7 @@ pub struct Options {
     /// What gateways share, where it is set: limits and revocations. It may be away at any moment.
     pub redis: Option<Redis>,
     /// Gets our metrics and is shown at `/metrics`.
-    pub registry: Registry,
+    pub metrics: Metrics,
     /// Time.
     pub clock: Clock,
     /// Figures.

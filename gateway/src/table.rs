@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 use kernel::manifest::{Access, PublicRoute, Repeat};
+use kernel::telemetry::{HttpMeasures, Name, RouteMeasures};
 
-use crate::metrics::{Meter, Metrics};
 use crate::upstream::{Upstream, Upstreams};
 
 /// One row.
 pub(crate) struct Route {
     pub(crate) access: Access,
     pub(crate) repeat: Repeat,
+    pub(crate) service: &'static str,
     pub(crate) upstream: Arc<Upstream>,
-    pub(crate) meter: Meter,
+    pub(crate) measures: RouteMeasures,
+    /// Method and template, as traces name it.
+    pub(crate) name: Name,
 }
 
 /// All rows of one path.
@@ -63,7 +66,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(routes: &[PublicRoute], upstreams: &Upstreams, metrics: &Metrics) -> Self {
+    pub(crate) fn new(routes: &[PublicRoute], upstreams: &Upstreams, measures: &HttpMeasures) -> Self {
         let mut table = Self::default();
         for row in routes {
             // A service speaks of its own rows; what is for services only is never offered, whoever lists it.
@@ -74,8 +77,10 @@ impl Table {
             let route = Route {
                 access: row.access,
                 repeat: row.repeat,
+                service: row.service,
                 upstream: upstreams.of(row.service),
-                meter: metrics.meter(row.method, row.path),
+                measures: measures.route(row.method, row.path),
+                name: Name(row.method, row.path),
             };
             table.root.place(row.path).add(method, Arc::new(route));
         }
@@ -138,14 +143,14 @@ mod tests {
     use kernel::clock::Clock;
     use kernel::registry::Directory;
     use kernel::resilience::BreakerSettings;
-    use prometheus_client::registry::Registry;
+    use kernel::telemetry::Metrics;
 
     use super::*;
 
     #[test]
     fn fixed_names_win_over_parameters_and_the_search_goes_back() {
         let upstreams = Arc::new(Upstreams::new(Directory::default(), BreakerSettings::default(), Clock::system()));
-        let metrics = Metrics::new(&mut Registry::default(), Arc::clone(&upstreams));
+        let measures = HttpMeasures::new(&Metrics::new("gateway"));
         let row = |method, path, service| PublicRoute {
             method,
             path,
@@ -161,7 +166,7 @@ mod tests {
             row("GET", "/files/{*path}", "files"),
             PublicRoute { access: Access::Workload, ..row("GET", "/inner", "inner") },
         ];
-        let table = Table::new(&rows, &upstreams, &metrics);
+        let table = Table::new(&rows, &upstreams, &measures);
         let service =
             |path: &str| table.find(path).map(|place| place.row(&Method::GET).unwrap().upstream.service.clone());
         assert_eq!(service("/o/7").as_deref(), Some("one"));

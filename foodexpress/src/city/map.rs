@@ -154,9 +154,16 @@ impl DataFolder {
         self.0.join("city.json")
     }
 
+    /// The same members for Prometheus. A city that was killed leaves it behind, and so is missed.
+    fn targets_file(&self) -> PathBuf {
+        self.0.join("targets.json")
+    }
+
     /// Says where the city listens; whoever reads sees the old text or the new, never half of one.
     pub(crate) fn publish(&self, map: &CityMap) -> Result<()> {
         let draft = self.0.join(format!(".city.{}", std::process::id()));
+        fs::write(&draft, serde_json::to_vec_pretty(&super::targets(map))?)?;
+        fs::rename(&draft, self.targets_file()).context("cannot write targets.json")?;
         fs::write(&draft, serde_json::to_vec_pretty(map)?)?;
         fs::rename(&draft, self.map_file()).context("cannot write city.json")
     }
@@ -165,6 +172,7 @@ impl DataFolder {
     pub(crate) fn withdraw(&self) {
         // Nothing depends on the file being gone; a stale one is noticed by its pid.
         drop(fs::remove_file(self.map_file()));
+        drop(fs::remove_file(self.targets_file()));
     }
 
     /// Where the city listens that runs in this folder, if one does.

@@ -6,12 +6,14 @@ mod ports;
 mod process;
 mod rotation;
 mod supervise;
+mod targets;
 
 pub(crate) use launch::{City, TITLE, serve};
 pub(crate) use map::{CityMap, DataFolder, Member};
 pub(crate) use ports::Ports;
 pub(crate) use process::{cpu_micros, is_alive, memory_kib};
 pub(crate) use supervise::Supervised;
+pub(crate) use targets::targets;
 
 /// Names of the members that are not services of the list.
 pub(crate) const GATEWAY: &str = "gateway";

@@ -1,4 +1,4 @@
-//! `docs`: everything under docs/generated, made from the declarations.
+//! `docs`: everything under docs/generated, made from the declarations, and the dashboards, made from their tables.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,9 @@ pub(super) struct Docs {
     /// The folder they go into.
     #[arg(long, default_value = "docs/generated")]
     folder: PathBuf,
+    /// The folder that dashboards go into.
+    #[arg(long, default_value = "deploy/grafana")]
+    dashboards: PathBuf,
     /// Change nothing; fail if a file is stale.
     #[arg(long)]
     check: bool,
@@ -34,8 +37,10 @@ impl Docs {
             roles: contracts::permissions::ROLES,
         };
         let mut stale = Vec::new();
-        for (name, text) in kernel::docs::files(&city) {
-            let path = self.folder.join(&name);
+        let documents = kernel::docs::files(&city).into_iter().map(|(name, text)| (&self.folder, name, text));
+        let dashboards = crate::dashboards::files().into_iter().map(|(name, text)| (&self.dashboards, name, text));
+        for (folder, name, text) in documents.chain(dashboards) {
+            let path = folder.join(&name);
             if fs::read_to_string(&path).is_ok_and(|old| old == text) {
                 continue;
             }

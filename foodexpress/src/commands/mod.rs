@@ -12,6 +12,7 @@ mod double_tap;
 mod engines;
 mod events;
 mod ls;
+mod metrics;
 mod migrate;
 mod secrets;
 mod serve;
@@ -122,6 +123,9 @@ enum Command {
     Bus(bus::Bus),
     /// Print an access token of a demo account.
     Token(token::Token),
+    /// Tell Prometheus where the city is.
+    #[command(subcommand)]
+    Metrics(metrics::Metrics),
     /// Bring every database up to this program, and make or change the roles that log in.
     Migrate(migrate::Migrate),
     /// Make the generated documents anew, or check that they are.
@@ -168,6 +172,7 @@ impl Cli {
             Command::Secrets(what) => secrets::run(what, &data, out).await?,
             Command::Bus(what) => bus::run(what, &data, out).await?,
             Command::Token(token) => token.run(&data, out).await?,
+            Command::Metrics(what) => metrics::run(&what, &data, out)?,
             Command::Migrate(migrate) => migrate.run(&data, out).await?,
             Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) | Command::Engines(_) => {}
         }

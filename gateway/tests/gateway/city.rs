@@ -19,6 +19,7 @@ use kernel::http::server::{Limits, read_body, serve};
 use kernel::manifest::{Access, Permission, PublicRoute, Repeat};
 use kernel::redis::Redis;
 use kernel::registry::Directory;
+use kernel::telemetry::Metrics;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -244,7 +245,7 @@ async fn open(
         signer: Signer::new(SECRET),
         revocations: revocations.clone(),
         redis,
-        registry: prometheus_client::registry::Registry::default(),
+        metrics: Metrics::new("gateway"),
         clock: clock.clone(),
         settings,
     });

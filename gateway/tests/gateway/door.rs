@@ -151,17 +151,21 @@ async fn long_text_is_compressed_for_those_who_ask() {
 async fn it_counts_by_template_and_shows_its_circuits() {
     let city = City::start().await;
     city.order(&city.token()).await;
+    let missing = city.get("/api/v1/nothing-here").send().await.unwrap();
+    assert_eq!(missing.status(), 404);
     let text = city.get("/metrics").send().await.unwrap().text().await.unwrap();
-    assert!(
-        text.contains("http_requests_total{method=\"GET\",route=\"/api/v1/orders/{id}\",status=\"2xx\"} 1"),
-        "{text}"
-    );
-    assert!(
-        text.contains("http_request_duration_seconds_count{method=\"GET\",route=\"/api/v1/orders/{id}\"} 1"),
-        "{text}"
-    );
-    assert!(text.contains("circuit_breaker_state{name=\"orders\",state=\"closed\"} 1"), "{text}");
-    assert!(text.contains("circuit_breaker_state{name=\"orders\",state=\"open\"} 0"), "{text}");
+    let counted = |method: &str, route: &str, status: &str| {
+        format!(
+            "http_server_request_duration_seconds_count{{service=\"gateway\",http_request_method=\"{method}\",http_route=\"{route}\",http_response_status_code=\"{status}\",error_type=\"\"}} 1\n"
+        )
+    };
+    for line in [counted("GET", "/api/v1/orders/{id}", "200"), counted("_OTHER", "", "404")] {
+        assert!(text.contains(&line), "{line} in\n{text}");
+    }
+    for (state, is) in [("closed", 1), ("open", 0)] {
+        let line = format!("circuit_breaker_state{{service=\"gateway\",name=\"orders\",state=\"{state}\"}} {is}\n");
+        assert!(text.contains(&line), "{line} in\n{text}");
+    }
 }
 
 #[tokio::test]

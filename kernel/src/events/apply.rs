@@ -11,7 +11,7 @@ use super::inbox::{self, Arrival, InboxRow, Place};
 use super::offsets::{self, Slice};
 use super::{Envelope, Fault, Reaction};
 use crate::store::{Scope, Store, StoreError, Tx, WriteError};
-use crate::telemetry::{self, Trace};
+use crate::telemetry::{Name, Role, Span, key};
 
 /// How long a passing trouble with one event is sat out before the event is parked.
 #[derive(Debug, Clone, Copy)]
@@ -76,13 +76,28 @@ pub(crate) fn aggregate_of(reactions: &[Reaction], envelope: &Envelope) -> Optio
 
 /// Runs every reaction to one event, in the event's trace.
 pub(crate) async fn react(tx: &Tx, reactions: &[Reaction], envelope: &Envelope) -> Result<(), Fault> {
-    let trace = Trace::parse(&envelope.traceparent).unwrap_or_default().child();
-    for reaction in hearing(reactions, envelope) {
-        tx.enter(envelope.orgid);
-        let reacting = async { reaction.react(tx.share(), envelope).await };
-        telemetry::in_trace(trace, Scope::org(envelope.orgid).around(reacting)).await?;
+    let Some(def) = hearing(reactions, envelope).next().map(|reaction| reaction.def) else { return Ok(()) };
+    let mut span = Span::after(&envelope.traceparent, Role::Consumer, Name("process", def.name));
+    if span.is_kept() {
+        span.set(key::MESSAGING_OPERATION_TYPE, "process");
+        span.set(key::MESSAGING_OPERATION_NAME, def.name);
+        span.set(key::MESSAGING_DESTINATION_NAME, def.topic);
+        span.set(key::MESSAGING_MESSAGE_ID, envelope.id.to_string());
     }
-    Ok(())
+    let all = async {
+        for reaction in hearing(reactions, envelope) {
+            tx.enter(envelope.orgid);
+            let reacting = async { reaction.react(tx.share(), envelope).await };
+            Scope::org(envelope.orgid).around(reacting).await?;
+        }
+        Ok(())
+    };
+    let look = |span: &mut Span, done: &Result<(), Fault>| match done {
+        Ok(()) => {}
+        Err(Fault::Retry(_)) => span.fail("retry"),
+        Err(Fault::Park(_)) => span.fail("park"),
+    };
+    span.watch(all, look).await
 }
 
 /// What a step moves on in its unit.

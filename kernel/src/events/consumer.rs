@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,6 +30,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// Between questions whether a publisher still refuses: only a hand can change that.
 const REFUSED_WAIT: Duration = Duration::from_secs(2);
+
+/// A publisher that is back by then was only started anew, or the whole city stops: nobody needs to hear of it.
+const UNTOLD: Duration = Duration::from_secs(3);
 
 /// After this long in silence a position that was only read is written down; far below the time that events are kept.
 const REMEMBER: Duration = Duration::from_secs(60);
@@ -61,6 +65,7 @@ struct Following {
 /// How one connection ended.
 enum Ended {
     Shutdown,
+    Away(String),
     Broken(String),
     Refused(String),
 }
@@ -69,6 +74,7 @@ impl From<FeedError> for Ended {
     fn from(error: FeedError) -> Self {
         match error {
             FeedError::Refused(why) => Self::Refused(why),
+            FeedError::Away(why) => Self::Away(why),
             FeedError::Broken(why) => Self::Broken(why),
         }
     }
@@ -116,6 +122,7 @@ impl Following {
     async fn follow(&self, publisher: &'static str, shutdown: &CancellationToken) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut told = String::new();
+        let mut away_since: Option<Instant> = None;
         while !shutdown.is_cancelled() {
             let mut moved = self.health.moved();
             if let Ok(Some(Road::Kafka)) = inbox::road(&self.store.read(), publisher).await {
@@ -126,9 +133,19 @@ impl Following {
                 }
             }
             let mut session = Session::new(self, publisher, shutdown);
-            let wait = match session.run(&mut backoff).await {
+            let ended = session.run(&mut backoff).await;
+            if session.heard {
+                (told, away_since) = (String::new(), None);
+            }
+            let away = matches!(ended, Ended::Away(_)).then(|| *away_since.get_or_insert_with(Instant::now));
+            let wait = match ended {
                 Ended::Shutdown => return session.settle().await,
-                Ended::Broken(why) => {
+                Ended::Away(why) if away.is_some_and(|since| since.elapsed() < UNTOLD) => {
+                    tracing::debug!(publisher, consumer = self.link.consumer, %why, "a publisher is away");
+                    self.health.waiting(publisher, Some(why));
+                    backoff.wait()
+                }
+                Ended::Away(why) | Ended::Broken(why) => {
                     if told != why {
                         tracing::warn!(publisher, consumer = self.link.consumer, %why, "lost a publisher; trying again");
                     }
@@ -167,6 +184,8 @@ struct Session<'a> {
     stored: Place,
     /// How far the stream has been read; beyond `stored` there was nothing for us.
     reached: i64,
+    /// Whether the publisher said anything that was understood.
+    heard: bool,
 }
 
 impl<'a> Session<'a> {
@@ -178,7 +197,14 @@ impl<'a> Session<'a> {
             shutdown: shutdown.clone(),
             fits: Arc::new(AtomicUsize::new(MERGE)),
         };
-        Self { consumer, publisher, applier, stored: Place { epoch: Uuid::nil(), position: 0 }, reached: 0 }
+        Self {
+            consumer,
+            publisher,
+            applier,
+            stored: Place { epoch: Uuid::nil(), position: 0 },
+            reached: 0,
+            heard: false,
+        }
     }
 
     async fn run(&mut self, backoff: &mut Backoff) -> Ended {
@@ -246,6 +272,7 @@ impl<'a> Session<'a> {
         if let Some(ended) = trouble {
             Err(ended)
         } else {
+            self.heard = true;
             self.consumer.health.at(self.publisher, self.reached, head);
             Ok(count)
         }

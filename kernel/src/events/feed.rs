@@ -24,6 +24,9 @@ pub(crate) enum FeedError {
     /// The publisher will go on refusing until somebody decides.
     #[error("{0}")]
     Refused(String),
+    /// The publisher is not there, or left in an orderly way; it will be back.
+    #[error("{0}")]
+    Away(String),
     /// The connection; trying again is right.
     #[error("{0}")]
     Broken(String),
@@ -67,7 +70,7 @@ impl Link {
     ) -> Result<Feed, FeedError> {
         let instances = self.directory.instances(publisher);
         if instances.is_empty() {
-            return Err(FeedError::Broken(format!("no instance of {publisher} is listed")));
+            return Err(FeedError::Away(format!("no instance of {publisher} is listed")));
         }
         let instance = instances[rand::rng().random_range(0..instances.len())];
         // A channel of our own each time: one that reconnects by itself would hide a gap from us.
@@ -80,7 +83,7 @@ impl Link {
             .keep_alive_while_idle(true)
             .connect()
             .await
-            .map_err(|e| FeedError::Broken(format!("{publisher} at {instance}: {}", with_cause(&e))))?;
+            .map_err(|e| FeedError::Away(format!("{publisher} at {instance}: {}", with_cause(&e))))?;
         let epoch = if epoch.is_nil() { String::new() } else { epoch.to_string() };
         let wanted = proto::SubscribeRequest { consumer: self.consumer.to_owned(), epoch, after, types };
         let headers = MetadataMap::from_headers((self.authorize)(publisher));
@@ -104,6 +107,8 @@ fn sort(publisher: &str, status: &Status) -> FeedError {
         Code::FailedPrecondition | Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument => {
             FeedError::Refused(why)
         }
+        // Also what tonic says of a connection that closed under a stream.
+        Code::Unavailable | Code::Cancelled => FeedError::Away(why),
         _ => FeedError::Broken(why),
     }
 }
@@ -122,7 +127,7 @@ impl Feed {
     }
 
     fn read(&self, batch: Option<Result<proto::Batch, Status>>) -> Result<Stretch, FeedError> {
-        let ended = || FeedError::Broken(format!("{} ended the stream", self.publisher));
+        let ended = || FeedError::Away(format!("{} ended the stream", self.publisher));
         let batch = batch.ok_or_else(ended)?.map_err(|status| sort(&self.publisher, &status))?;
         let malformed = |why: String| FeedError::Broken(format!("{}: {why}", self.publisher));
         let epoch = batch.epoch.parse().map_err(|e| malformed(format!("epoch of a batch: {e}")))?;

@@ -43,7 +43,7 @@ pub use follow::Follower;
 pub use health::{BusHealth, Flow, PartitionHealth, PublisherHealth, RelayHealth};
 pub use inbox::ParkedRow;
 pub use moving::{Edge, edges, move_edge};
-pub(crate) use outbox::{Outgoing, outbox_head};
+pub(crate) use outbox::{Outgoing, outbox_head, outbox_waiting};
 pub use parking::{Redriven, drop_parked, parked, parked_count, redrive};
 pub use projection::{forget, keep, projected, projected_by_id, projected_in_org};
 pub use purge::{Purged, purge};

@@ -63,6 +63,11 @@ impl Outgoing {
         self.subject.org
     }
 
+    /// Its identity.
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
+
     /// The row; `published_at` is set where the commit itself publishes.
     pub(crate) fn row(self, published_at: Option<Timestamp>) -> OutboxRow {
         OutboxRow {
@@ -103,6 +108,28 @@ impl OutboxRow {
 
 pub(super) fn shard(aggregate: Uuid) -> i64 {
     i64::try_from(aggregate.as_u64_pair().1 % u64::from(SHARDS)).expect("smaller than the number of shards")
+}
+
+row! {
+    /// Events that are durable and have no position yet, so that nobody may have them.
+    pub(crate) struct Waiting {
+        /// How many, up to [`MOST_COUNTED`].
+        pub(crate) events: i64,
+        /// When the oldest of them was made.
+        pub(crate) since: Option<Timestamp>,
+    }
+}
+
+/// More are not counted: whoever is that far behind needs no exact figure, and counting would cost the database.
+const MOST_COUNTED: i64 = 10_000;
+
+/// What the relay has yet to do; always nothing where the commit itself publishes.
+pub(crate) async fn outbox_waiting(db: &Db) -> Result<Waiting, StoreError> {
+    let sql = sql!(
+        Waiting,
+        "SELECT COUNT(*) AS events, MIN(created_at) AS since FROM (SELECT created_at FROM outbox WHERE published_at IS NULL LIMIT $1) AS waiting"
+    );
+    db.one(sql, crate::params![MOST_COUNTED]).await
 }
 
 /// The highest number that consumers may have.

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::idempotency::{self, AnswersAtHand, Claim, Slot};
 use crate::manifest::{Access, Repeat, RouteDoc};
 use crate::store::{Scope, Store};
-use crate::telemetry::{self, HttpMeasures, RouteMeasures, Trace};
+use crate::telemetry::{HttpMeasures, Name, Role, RouteMeasures, Span, Trace, key};
 
 /// What every request of a service needs.
 pub(crate) struct Front<S> {
@@ -36,6 +36,11 @@ pub(crate) struct Front<S> {
     /// Roles whose holders act for their organisations and for nobody else.
     pub(crate) for_orgs: Vec<&'static str>,
 }
+
+/// The handler's own part of a request.
+const HANDLE: Name = Name("handle", "");
+/// Looking whether the request was answered before.
+const IDEMPOTENCY: Name = Name("idempotency", "");
 
 /// One row with what it needs to be served.
 struct Served<S> {
@@ -71,7 +76,11 @@ async fn serve<S: Send + Sync + 'static>(
     request: axum::extract::Request,
 ) -> Response<Body> {
     let header = request.headers().get("traceparent").and_then(|v| v.to_str().ok());
-    let trace = header.and_then(Trace::parse).unwrap_or_default().child();
+    let parent = header.and_then(Trace::parse).unwrap_or_default();
+    let (method, path) = (served.doc.method, served.doc.path);
+    let mut span = Span::at(parent.child(), parent, Role::Server, Name(method, path));
+    span.set(key::HTTP_REQUEST_METHOD, method);
+    span.set(key::HTTP_ROUTE, path);
     let measured = served.measures.begun();
     let answer = async {
         let response = match served.handle(request).await {
@@ -81,11 +90,29 @@ async fn serve<S: Send + Sync + 'static>(
         measured.answered(response.status().as_u16());
         response
     };
-    telemetry::in_trace(trace, answer).await
+    span.watch(answer, |span, response| span.answered(response.status().as_u16())).await
 }
 
 impl<S: Send + Sync + 'static> Served<S> {
     async fn handle(&self, request: axum::extract::Request) -> Result<Answer, Problem> {
+        let (workload, identity) = self.admit(&request)?;
+        let scope = reach(self.doc.access, identity.as_ref(), &self.front.for_orgs);
+        let request = Arc::new(self.collect(request, workload, identity).await?);
+        let answered = async {
+            match (&self.run, self.doc.repeat) {
+                (Run::Unit(_), Repeat::Keyed) => self.once(request).await,
+                (Run::Plain(run), _) => {
+                    Span::step(HANDLE).around(run(self.front.state.clone(), request)).await.map_err(Problem::from)
+                }
+                (Run::Unit(_), _) => Err(Fail::Fault("a unit route is always keyed".into()).into()),
+            }
+        };
+        scope.around(answered).await
+    }
+
+    /// Who calls, if they may.
+    fn admit(&self, request: &axum::extract::Request) -> Result<(String, Option<Identity>), Problem> {
+        let _span = Span::step(Name("guard", ""));
         let now = self.front.clock.now();
         let (workload, identity) =
             self.front.signer.verify(request.headers(), self.front.service, now).map_err(|_| {
@@ -96,16 +123,7 @@ impl<S: Send + Sync + 'static> Served<S> {
                 )
             })?;
         guard(self.doc.access, identity.as_ref())?;
-        let scope = reach(self.doc.access, identity.as_ref(), &self.front.for_orgs);
-        let request = Arc::new(self.collect(request, workload, identity).await?);
-        let answered = async {
-            match (&self.run, self.doc.repeat) {
-                (Run::Unit(_), Repeat::Keyed) => self.once(request).await,
-                (Run::Plain(run), _) => run(self.front.state.clone(), request).await.map_err(Problem::from),
-                (Run::Unit(_), _) => Err(Fail::Fault("a unit route is always keyed".into()).into()),
-            }
-        };
-        scope.around(answered).await
+        Ok((workload, identity))
     }
 
     async fn collect(
@@ -152,10 +170,10 @@ impl<S: Send + Sync + 'static> Served<S> {
         let done = self.front.store.write(move |tx| {
             let (run, state, request, slot) = (run.clone(), state.clone(), request.clone(), in_unit.clone());
             async move {
-                if let Claim::Done(answer) = slot.claim(&tx, keep).await? {
+                if let Claim::Done(answer) = Span::step(IDEMPOTENCY).around(slot.claim(&tx, keep)).await? {
                     return Ok(answer);
                 }
-                let answer = run(tx.share(), state, request).await?;
+                let answer = Span::step(HANDLE).around(run(tx.share(), state, request)).await?;
                 if !idempotency::keeps(answer.status) {
                     // Kept with its key, it would be the answer for a day; a refusal is an error of the handler.
                     return Err(Fail::Fault(format!(

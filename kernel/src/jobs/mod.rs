@@ -5,6 +5,7 @@
 
 mod keeper;
 mod lease;
+mod measures;
 mod record;
 mod runner;
 mod schedule;
@@ -20,6 +21,7 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use lease::{LIFE, Lease};
+pub(crate) use measures::JobMeasures;
 pub use runner::held;
 pub use schedule::Trigger;
 pub use timer::{DueTimer, Timer};

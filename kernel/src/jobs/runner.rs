@@ -16,7 +16,7 @@ use super::schedule::{Schedule, Trigger, reach};
 use crate::clock::Timestamp;
 use crate::store::{Scope, Store, StoreError, WriteError};
 use crate::task::panic_text;
-use crate::telemetry::{Trace, in_trace};
+use crate::telemetry::{Name, Role, Span, Trace};
 
 /// A pause after the database failed.
 const TROUBLE: Duration = Duration::from_secs(1);
@@ -138,8 +138,16 @@ impl Runner {
     async fn once(&mut self) -> Option<RunRow> {
         let started = self.store.clock().now();
         let lease = self.keeper.hold(&self.shutdown).await?;
+        let name = Name("job", self.job.name);
+        let span = Span::at(Trace::start(), Trace::default(), Role::Internal, name);
+        let look = |span: &mut Span, ended: &Result<(), String>| {
+            if ended.is_err() {
+                span.fail("job");
+            }
+        };
         // A job looks for what is to be done wherever it is; it narrows itself by Store::in_org where it knows for whom.
-        let work = HELD.scope(lease, in_trace(Trace::start(), Scope::Everybody.around(caught(self.job.clone()))));
+        let work = Scope::Everybody.around(caught(self.job.clone()));
+        let work = HELD.scope(lease, span.watch(work, look));
         let error = self.keeper.run(work, &self.shutdown).await?.err();
         Some(RunRow { name: self.job.name.to_owned(), last_run_at: started, last_error: error })
     }

@@ -15,7 +15,7 @@ use super::schedule::reach;
 use crate::clock::Timestamp;
 use crate::events::Fault;
 use crate::store::{Scalar, Store, StoreError, Tx, WriteError, any};
-use crate::telemetry::{Trace, in_trace};
+use crate::telemetry::{Name, Role, Span, Trace};
 use crate::{params, row, sql};
 
 /// What a commit wakes when it set a timer.
@@ -181,7 +181,8 @@ async fn fire_all(store: Store, timers: Arc<[Timer]>, lease: Lease, due: Vec<Tim
 async fn fire_one(store: &Store, timers: &[Timer], lease: &Lease, row: TimerRow) -> Fired {
     let Some(timer) = timers.iter().find(|timer| timer.step == row.step) else { return Fired::Done };
     let (step, entity) = (row.step.clone(), row.entity_id);
-    let ended = match in_trace(Trace::start(), fire(store, lease, timer.clone(), row.clone())).await {
+    let span = Span::at(Trace::start(), Trace::default(), Role::Internal, Name("timer", timer.step));
+    let ended = match span.around(fire(store, lease, timer.clone(), row.clone())).await {
         // Of an unknown outcome the row itself tells: it is there if the unit did not commit.
         Err(WriteError::Unknown) => Ok(Fired::Done),
         Err(error) => {

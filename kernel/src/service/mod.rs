@@ -14,6 +14,8 @@ use crate::events::{Event, EventDef, Fault, Reaction, Received};
 use crate::http::{Routes, Signer};
 use crate::idempotency::{self, AnswersAtHand};
 use crate::jobs::{DueTimer, Job, JobError, Timer, Trigger};
+use crate::idempotency;
+use crate::jobs::{DueTimer, Job, JobError, JobMeasures, Timer, Trigger};
 use crate::manifest::{CallDoc, JobDoc, Manifest, RefusalDoc};
 use crate::redis::Redis;
 use crate::registry::Directory;
@@ -266,6 +268,15 @@ struct Parts {
     reactions: Vec<Reaction>,
     jobs: Vec<Job>,
     timers: Vec<Timer>,
+}
+
+impl Parts {
+    /// The same parts with every run of a job counted.
+    fn watched(mut self, measures: &JobMeasures) -> Self {
+        self.jobs = self.jobs.into_iter().map(|job| measures.watch_job(job)).collect();
+        self.timers = self.timers.into_iter().map(|timer| measures.watch_timer(timer)).collect();
+        self
+    }
 }
 
 trait Launch: Send + Sync {

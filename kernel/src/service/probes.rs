@@ -1,29 +1,59 @@
 //! What others may ask a running service: what it counted, and whether it can take work.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::routing::get;
-use http::header::CONTENT_TYPE;
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
 
 use crate::events::{self, BusHealth, Flow};
 use crate::health::Health;
 use crate::store::Store;
-use crate::telemetry::{BusMeasures, Metrics, metrics};
+use crate::telemetry::{BusMeasures, Metrics};
 
-/// `/metrics`. How far the consumers lag is read when somebody asks, so that counting costs the bus nothing.
-pub(super) fn metrics_page(name: &'static str, all: &Metrics, bus: &BusHealth) -> Router {
-    let (lag, all, bus) = (BusMeasures::new(all), all.clone(), bus.clone());
-    let page = move || {
-        for (publisher, stands) in bus.publishers() {
-            // The stream's own series stays at what it has, nothing, while partitions are read.
-            let streamed = if stands.partitions.is_empty() { stands.lag() } else { 0 };
-            lag.set(name, publisher, streamed);
-            for ((topic, part), partition) in &stands.partitions {
-                lag.set_partition(name, publisher, (topic, *part), partition.lag());
-            }
+/// `/metrics`.
+pub(super) fn metrics_page(all: &Metrics) -> Router {
+    let all = all.clone();
+    let page = move |headers: HeaderMap| {
+        let all = all.clone();
+        async move {
+            let (kind, text) = all.page(headers.get(ACCEPT).and_then(|value| value.to_str().ok())).await;
+            ([(CONTENT_TYPE, kind)], text)
         }
-        std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], all.render()))
     };
     Router::new().route("/metrics", get(page))
+}
+
+/// How far behind the bus is; looked up when somebody reads it, so that counting costs the bus nothing.
+pub(super) fn add_figures(name: &'static str, all: &Metrics, store: &Store, bus: &BusHealth) {
+    let (measures, store, bus) = (BusMeasures::new(all), store.clone(), bus.clone());
+    all.ask_when_read(move || {
+        let (measures, store, bus) = (measures.clone(), store.clone(), bus.clone());
+        async move {
+            for (publisher, stands) in bus.publishers() {
+                // The stream's own series stays at what it has, nothing, while partitions are read.
+                let streamed = if stands.partitions.is_empty() { stands.lag() } else { 0 };
+                measures.lag(name, publisher, streamed);
+                for ((topic, part), partition) in &stands.partitions {
+                    measures.lag_in(name, publisher, (topic, *part), partition.lag());
+                }
+                measures.refused(publisher, matches!(stands.flow, Flow::Refused(_)));
+            }
+            let (db, now) = (store.read(), store.clock().now());
+            // A database that does not answer is told by readiness; these figures stay as they were.
+            if let Ok(parked) = events::parked_count(&db).await {
+                let heard = bus.publishers();
+                let none = heard.keys().map(|publisher| ((*publisher).to_owned(), 0));
+                for (publisher, count) in none.chain(parked).collect::<BTreeMap<_, _>>() {
+                    measures.parked(&publisher, count);
+                }
+            }
+            if let Ok(waiting) = events::outbox_waiting(&db).await {
+                measures.waiting(waiting.events, waiting.since.map(|since| now.since(since)));
+            }
+        }
+    });
 }
 
 /// What the service needs to take work: its database, and publishers that do not turn it away.
@@ -135,22 +165,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lag_is_as_of_the_moment_somebody_asks() {
+    async fn how_far_behind_the_bus_is_is_as_of_the_moment_somebody_asks() {
         use http_body_util::BodyExt as _;
         use tower::ServiceExt as _;
 
-        let bus = BusHealth::default();
-        let page = metrics_page("orders", &Metrics::new("orders"), &bus);
+        let Probed { store, bus, folder: _folder, .. } = probed().await;
+        let metrics = Metrics::new("orders");
+        add_figures("orders", &metrics, &store, &bus);
+        let page = metrics_page(&metrics);
         for behind in [3, 0] {
             bus.at("ledger", 10 - behind, 10);
             let request = http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
             let answer = page.clone().oneshot(request).await.unwrap();
-            assert_eq!(answer.headers()[CONTENT_TYPE], metrics::CONTENT_TYPE);
+            assert_eq!(answer.headers()[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
             let body = answer.into_body().collect().await.unwrap().to_bytes();
-            let line = format!(
-                "kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"ledger\",group=\"\",topic=\"\",partition=\"\"}} {behind}\n"
-            );
-            assert!(std::str::from_utf8(&body).unwrap().contains(&line), "{line}");
+            for line in [
+                &*format!(
+                    "kafka_consumer_lag{{service=\"orders\",consumer=\"orders\",publisher=\"ledger\",group=\"\",topic=\"\",partition=\"\"}} {behind}\n"
+                ),
+                "bus_publisher_refuses{service=\"orders\",publisher=\"ledger\"} 0\n",
+                "events_parked{service=\"orders\",publisher=\"ledger\"} 0\n",
+                "outbox_waiting_events{service=\"orders\"} 0\n",
+            ] {
+                assert!(std::str::from_utf8(&body).unwrap().contains(line), "{line}");
+            }
         }
+        bus.refused("ledger", "made anew".to_owned());
+        let page = metrics.page(None).await.1;
+        assert!(page.contains("bus_publisher_refuses{service=\"orders\",publisher=\"ledger\"} 1\n"), "{page}");
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_event_that_nobody_gave_a_position_shows_with_its_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("probes.db");
+        let clock = Clock::manual("2026-01-01T12:00:00Z".parse().unwrap());
+        let store = Store::open(Options::new(Engine::Sqlite { path: path.clone() }, clock.clone()), &[]).await.unwrap();
+        let metrics = Metrics::new("orders");
+        add_figures("orders", &metrics, &store, &BusHealth::default());
+        // As a relay's engine would leave it: durable, and not published yet.
+        let aside = rusqlite::Connection::open(path).unwrap();
+        let columns = "id, org_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version, payload, headers, shard, created_at, attempts";
+        let (id, at) = (crate::ids::fresh(), clock.now().micros());
+        let row =
+            format!("INSERT INTO outbox ({columns}) VALUES (?1, ?1, 'a', ?1, 1, 'a.b', 1, '{{}}', '{{}}', 0, {at}, 0)");
+        aside.execute(&row, [id.as_bytes().as_slice()]).unwrap();
+        clock.advance(std::time::Duration::from_secs(42));
+        let page = metrics.page(None).await.1;
+        for line in
+            ["outbox_waiting_events{service=\"orders\"} 1\n", "outbox_oldest_waiting_seconds{service=\"orders\"} 42\n"]
+        {
+            assert!(page.contains(line), "{line} in\n{page}");
+        }
+        store.close().await;
     }
 }

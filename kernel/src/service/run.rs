@@ -19,13 +19,13 @@ use crate::events::{self, BusHealth, Carrier, Consumer, Hands, relay};
 use crate::health::Health;
 use crate::http::{Limits, Problem, Signer, server};
 use crate::idempotency::AnswersAtHand;
-use crate::jobs;
+use crate::jobs::{self, JobMeasures};
 use crate::redis::{self, Redis, RedisSettings};
 use crate::registry::Directory;
 use crate::secrets::Secrets;
 use crate::store::{Engine, Options, Scope, Store};
 use crate::task::{Failure, Tasks};
-use crate::telemetry::{self, Metrics, StoreMeasures};
+use crate::telemetry::{self, About, Exporting, Member, Metrics, StoreMeasures};
 
 /// How long running requests and units may take to end when the service stops.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -65,14 +65,17 @@ pub struct Running {
     /// Its metrics.
     pub metrics: Metrics,
     tasks: Tasks,
+    exporting: Exporting,
 }
 
 impl Running {
     /// Stops taking requests, lets running ones end, then stops consumers and jobs and closes the database.
     pub async fn stop(self) {
         self.health.drain();
-        telemetry::in_service(self.name, self.tasks.drain(DRAIN)).await;
+        telemetry::in_service(self.exporting.member(), self.tasks.drain(DRAIN)).await;
         self.store.close().await;
+        // Last, because ending makes spans, too.
+        self.exporting.finish().await;
     }
 
     /// Resolves when one of the service's tasks ended although nobody stopped it.
@@ -86,14 +89,30 @@ impl Running {
 /// # Errors
 /// A database that cannot be opened or belongs to a newer version, settings that do not read, a state that cannot be made.
 pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running, StartError> {
+    let name = declared.manifest().name;
+    let metrics = Metrics::new(name);
+    let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
+    let about = About { service: name, instance: instance(name, address), product: around.title };
+    let exporting = Exporting::start(&about, &around.configuration, &around.clock, &metrics);
+    let exporting = exporting.map_err(|e| StartError(format!("{name}: {e}")))?;
     // What is started here, threads included, knows from now on whose it is.
-    telemetry::in_service(declared.manifest().name, launch(declared, around)).await
+    telemetry::in_service(exporting.member(), launch(declared, around, metrics, address, exporting)).await
 }
 
-async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, StartError> {
+/// The same after a crash, so that the leases this instance held are its own again at once.
+fn instance(name: &str, address: SocketAddr) -> String {
+    format!("{name}@{address}")
+}
+
+async fn launch(
+    declared: &Declared,
+    around: Surroundings,
+    metrics: Metrics,
+    address: SocketAddr,
+    exporting: Exporting,
+) -> Result<Running, StartError> {
     let manifest = declared.manifest();
     let name = manifest.name;
-    let metrics = Metrics::new(name);
     let options = Options {
         claims: manifest.publishes.iter().map(|e| e.name).collect(),
         measures: Some(StoreMeasures::new(&metrics)),
@@ -118,7 +137,7 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
         answers,
     };
     let parts = Scope::Everybody.around(async { declared.0.parts(kit) }).await?;
-    let address = around.listener.local_addr().map_err(|e| StartError(format!("{name}: its port: {e}")))?;
+    let parts = parts.watched(&JobMeasures::new(&metrics));
     let bus = BusHealth::default();
     let unsettled = |why: String| StartError(format!("{name}: {why}"));
     let carrier = Carrier::load(name, &around.configuration, &around.secrets).map_err(unsettled)?;
@@ -134,17 +153,18 @@ async fn launch(declared: &Declared, around: Surroundings) -> Result<Running, St
     };
     probes::add_checks(&health, &store, &bus);
     around.configuration.report(&metrics, &health);
-    let page = probes::metrics_page(name, &metrics, &bus);
+    probes::add_figures(name, &metrics, &store, &bus);
+    let page = probes::metrics_page(&metrics);
     let own = parts.router.clone().merge(events::admin_router(hands)).merge(page).merge(health.router());
-    let router = whole_router(declared, &around, &store, &tasks.stopping(), own);
+    let router = whole_router(declared, &around, &store, &tasks.stopping(), own, exporting.member());
     let carried = (manifest.publishes.clone(), parts.reactions.clone());
     let carrying = carrier.run(store.clone(), bus.clone(), carried, instance(name, address), tasks.stopping());
-    tasks.spawn("kafka", telemetry::in_service(name, carrying));
+    tasks.spawn("kafka", carrying);
     run_parts(name, address, parts, &around, &store, &bus, &tasks);
     let served = server::serve(around.listener, router, Limits::default(), tasks.stopping());
-    tasks.spawn("server", telemetry::in_service(name, served));
+    tasks.spawn("server", served);
     health.started();
-    Ok(Running { name, address, store, bus, health, metrics, tasks })
+    Ok(Running { name, address, store, bus, health, metrics, tasks, exporting })
 }
 
 /// Redis, where one is set, and the answers that are kept there. A Redis that is away makes nobody unready.
@@ -188,21 +208,18 @@ fn run_parts(
         health: bus.clone(),
     };
     if hears {
-        tasks.spawn("consumer", telemetry::in_service(name, consumer.run(tasks.stopping())));
+        tasks.spawn("consumer", consumer.run(tasks.stopping()));
     }
     let owner = instance(name, address);
-    tasks.spawn("relay", telemetry::in_service(name, relay::run(store.clone(), owner.clone(), tasks.stopping())));
+    tasks.spawn("relay", relay::run(store.clone(), owner.clone(), tasks.stopping()));
     let (mut jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
     jobs.push(housekeeping(store.clone()));
     let running = jobs::run(store.clone(), owner, jobs, timers, stop);
-    tasks.spawn(
-        "jobs",
-        telemetry::in_service(name, async {
-            if let Err(failure) = running.await {
-                tracing::error!(%failure, "the jobs of this service cannot go on");
-            }
-        }),
-    );
+    tasks.spawn("jobs", async {
+        if let Err(failure) = running.await {
+            tracing::error!(%failure, "the jobs of this service cannot go on");
+        }
+    });
 }
 
 /// The same after a crash, so that the leases and partitions this instance held are its own again at once.
@@ -217,6 +234,7 @@ fn whole_router(
     store: &Store,
     stop: &CancellationToken,
     own: Router,
+    member: Member,
 ) -> Router {
     let name = declared.manifest().name;
     let (signer, clock) = (around.signer.clone(), around.clock.clone());
@@ -229,6 +247,7 @@ fn whole_router(
         .merge(outbox.into_axum_router())
         .fallback(|| async { Problem::new(404, "not_found", "There is nothing at this address.") })
         .layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
-            telemetry::in_service(name, next.run(request))
+            // Requests of one HTTP/2 connection are tasks of the library's, which know nothing of ours.
+            telemetry::in_service(member.clone(), next.run(request))
         }))
 }

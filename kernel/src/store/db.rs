@@ -1,6 +1,7 @@
 //! The handle that statements run on: inside a unit of work (`Tx`) or reading only (`Db`).
 
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use super::text;
 use super::value::Value;
 use crate::clock::Timestamp;
 use crate::events::{Event, Outgoing, Payload as _};
-use crate::telemetry::{self, Trace};
+use crate::telemetry::{self, Context, Name, Role, Span, Trace, key};
 
 /// Where a statement goes. Each variant answers [`Db::cells`] and [`Db::execute`].
 #[derive(Clone)]
@@ -107,11 +108,35 @@ pub(crate) struct Collected {
     pub(crate) wakes: Vec<&'static str>,
 }
 
+/// What is to happen once a unit is durable, and not at all if it never is.
+#[derive(Default)]
+pub(crate) struct Afterwards {
+    /// One for each event: from its making to its COMMIT.
+    sent: Vec<Span>,
+    work: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Afterwards {
+    /// The unit is durable.
+    pub(crate) fn happen(mut self) {
+        self.sent.clear();
+        // The writer's thread goes on whatever becomes of it; the panic itself is told by the hook.
+        self.work.drain(..).for_each(|work| drop(catch_unwind(AssertUnwindSafe(work))));
+    }
+}
+
+impl Drop for Afterwards {
+    fn drop(&mut self) {
+        self.sent.drain(..).for_each(Span::discard);
+    }
+}
+
 pub(crate) struct TxShared {
     pub(crate) now: Timestamp,
     pub(crate) trace: Trace,
     pub(crate) claims: Arc<[&'static str]>,
     pub(crate) collected: Mutex<Collected>,
+    pub(crate) afterwards: Mutex<Afterwards>,
 }
 
 /// A unit of work: its statements, events and wake-ups happen together or not at all.
@@ -213,8 +238,28 @@ impl Tx {
         }
         let body = serde_json::to_string(event.payload())
             .map_err(|e| StoreError::Refused(format!("event {} does not become JSON: {e}", def.name)))?;
-        self.shared.collected.lock().events.push(Outgoing::new(&def, subject, body, self.now(), self.trace()));
+        let mut span = Span::part(Role::Producer, Name("send", def.name));
+        // Without a span of its own the event belongs to the step that emitted it.
+        let trace = if span.trace().is_none() { self.trace() } else { span.trace() };
+        let event = Outgoing::new(&def, subject, body, self.now(), trace);
+        if span.is_kept() {
+            span.set(key::MESSAGING_OPERATION_TYPE, "send");
+            span.set(key::MESSAGING_OPERATION_NAME, def.name);
+            span.set(key::MESSAGING_DESTINATION_NAME, def.topic);
+            span.set(key::MESSAGING_MESSAGE_ID, event.id().to_string());
+            self.shared.afterwards.lock().sent.push(span);
+        }
+        self.shared.collected.lock().events.push(event);
         Ok(())
+    }
+
+    /// Does `work` once the unit has committed, in this trace; never, if it does not. It must not block.
+    ///
+    /// For what tells of the unit's effect, such as a log line or a count: inside the unit, it might tell of what is
+    /// then rolled back.
+    pub fn after_commit(&self, work: impl FnOnce() + Send + 'static) {
+        let here = Context::here();
+        self.shared.afterwards.lock().work.push(Box::new(move || here.run(work)));
     }
 
     /// Wakes a job of this service once the unit has committed.

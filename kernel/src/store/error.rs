@@ -67,6 +67,18 @@ pub enum WriteError<E> {
 }
 
 impl<E> WriteError<E> {
+    /// What kind of failure it was, in a word; a unit that refused did not fail.
+    pub(crate) fn failure(&self) -> Option<&'static str> {
+        match self {
+            Self::Unit(_) => None,
+            Self::Panicked(_) => Some("panicked"),
+            Self::Deadline => Some("deadline"),
+            Self::Store(_) => Some("store"),
+            Self::Unknown => Some("unknown"),
+            Self::Closed => Some("closed"),
+        }
+    }
+
     /// The same ending with the unit's own refusal turned into another type.
     pub fn map_unit<F>(self, with: impl FnOnce(E) -> F) -> WriteError<F> {
         match self {

@@ -68,6 +68,8 @@ pub(crate) struct TypedJob<F, T, E, S> {
     answer: oneshot::Sender<Answer<T, E>>,
     measures: Option<StoreMeasures>,
     since: Instant,
+    /// What the last run collected; what earlier ones did is forgotten with them.
+    last: Mutex<Option<Arc<TxShared>>>,
 }
 
 impl<F, Fut, T, E, S> TypedJob<F, T, E, S>
@@ -86,7 +88,8 @@ where
     ) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>) {
         let (answer, receive) = oneshot::channel();
         let since = Instant::now();
-        (Box::new(Self { unit, scope, shared, result: Arc::default(), answer, measures, since }), receive)
+        let last = Mutex::default();
+        (Box::new(Self { unit, scope, shared, result: Arc::default(), answer, measures, since, last }), receive)
     }
 }
 
@@ -104,6 +107,7 @@ where
 
     fn run(&self, conn: Conn, scope: ScopeCell) -> (Running, Arc<TxShared>) {
         let shared = (self.shared)();
+        *self.last.lock() = Some(shared.clone());
         let tx = Tx::new(conn, scope, shared.clone());
         // The closure itself may panic before it gives a future, so both are caught in one place.
         let started = std::panic::catch_unwind(AssertUnwindSafe(|| (self.unit)(tx)));
@@ -130,6 +134,10 @@ where
     fn finish(self: Box<Self>, end: End) {
         if let Some(measures) = &self.measures {
             measures.ended(end.counted(), self.since.elapsed());
+        }
+        let last = self.last.lock().take();
+        if let (End::Committed, Some(last)) = (&end, last) {
+            std::mem::take(&mut *last.afterwards.lock()).happen();
         }
         let result = self.result.lock().take();
         let answer = match (end, result) {

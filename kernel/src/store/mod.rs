@@ -36,7 +36,7 @@ pub use value::{AnyOf, Column, Json, Kind, Mismatch, ToParam, Value, any};
 use crate::clock::Clock;
 use crate::events::Recent;
 use crate::events::wire::proto;
-use crate::telemetry::{self, StoreMeasures};
+use crate::telemetry::{self, Name, Span, StoreMeasures, Trace, key};
 use job::TypedJob;
 use scope::{Bound, ScopeCell};
 
@@ -172,21 +172,37 @@ impl Store {
         T: Send + 'static,
         E: Send + 'static,
     {
+        let mut span = Span::step(Name("unit of work", ""));
         // The unit runs on the writer's thread or another task; its log lines still belong to this one.
-        let (here, scope) = (telemetry::Context::here(), self.bound.scope());
+        let here = telemetry::Context::here().in_trace(span.trace());
+        let scope = self.bound.scope();
         let around = scope.clone();
         let unit = move |tx| around.clone().around(here.around(unit(tx)));
-        let (job, answer) = TypedJob::new(unit, scope, self.shared_for_unit(), self.inner.measures.clone());
+        let shared = self.shared_for_unit(span.trace());
+        let (job, answer) = TypedJob::new(unit, scope, shared, self.inner.measures.clone());
         match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.submit(job).await,
-            Backend::Postgres(postgres) => postgres.submit(job).await,
+            Backend::Sqlite(sqlite) => {
+                span.set(key::DB_SYSTEM_NAME, "sqlite");
+                sqlite.submit(job).await;
+            }
+            Backend::Postgres(postgres) => {
+                span.set(key::DB_SYSTEM_NAME, "postgresql");
+                postgres.submit(job).await;
+            }
         }
-        answer.await.unwrap_or(Err(WriteError::Closed))
+        let answer = answer.await.unwrap_or(Err(WriteError::Closed));
+        if let Some(failure) = answer.as_ref().err().and_then(WriteError::failure) {
+            span.fail(failure);
+        }
+        answer
     }
 
-    fn shared_for_unit(&self) -> impl Fn() -> Arc<TxShared> + Send + Sync + 'static {
-        let (clock, claims, trace) = (self.inner.clock.clone(), self.inner.claims.clone(), telemetry::current_trace());
-        move || Arc::new(TxShared { now: clock.now(), trace, claims: claims.clone(), collected: Mutex::default() })
+    fn shared_for_unit(&self, trace: Trace) -> impl Fn() -> Arc<TxShared> + Send + Sync + 'static {
+        let (clock, claims) = (self.inner.clock.clone(), self.inner.claims.clone());
+        move || {
+            let (claims, collected, afterwards) = (claims.clone(), Mutex::default(), Mutex::default());
+            Arc::new(TxShared { now: clock.now(), trace, claims, collected, afterwards })
+        }
     }
 
     /// A handle that reads committed data and cannot write.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter as Count;
@@ -12,8 +13,6 @@ use prometheus_client::metrics::gauge::Gauge as Level;
 use prometheus_client::metrics::histogram::Histogram as Distribution;
 use prometheus_client::registry::Registry;
 
-/// The content type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Bounds of histogram buckets in seconds, from a cache hit to a request that is given up.
 pub const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// How many values a label has at most, unless it says otherwise.
@@ -54,7 +53,11 @@ impl From<&&'static str> for Label {
 pub struct Metrics {
     service: Arc<str>,
     shared: Arc<Mutex<Shared>>,
+    pub(super) asks: Arc<Mutex<Vec<Ask>>>,
 }
+
+/// Looks something up when somebody reads the metrics.
+pub(super) type Ask = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 struct Shared {
     registry: Registry,
@@ -80,7 +83,8 @@ impl Metrics {
     pub fn new(service: &str) -> Self {
         let label = ("service".into(), service.to_owned().into());
         let registry = Registry::with_labels([label].into_iter());
-        Self { service: service.into(), shared: Arc::new(Mutex::new(Shared { registry, families: BTreeMap::new() })) }
+        let shared = Arc::new(Mutex::new(Shared { registry, families: BTreeMap::new() }));
+        Self { service: service.into(), shared, asks: Arc::default() }
     }
 
     /// The service they are about.

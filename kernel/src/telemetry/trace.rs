@@ -1,36 +1,8 @@
-//! W3C trace context and the service's name, carried by the task that works on a request or an event.
-
-use std::sync::Arc;
+//! W3C trace context: which trace a step belongs to, as it is read and written in headers, rows and events.
 
 use rand::Rng as _;
 
-tokio::task_local! {
-    static CURRENT: Context;
-}
-
-/// What a task knows about the work it does. Several services may share a process, so a global cannot say this.
-#[derive(Clone, Default)]
-pub(crate) struct Context {
-    service: Option<Arc<str>>,
-    trace: Trace,
-}
-
-impl Context {
-    /// That of the task that calls this.
-    pub(crate) fn here() -> Self {
-        CURRENT.try_with(Clone::clone).unwrap_or_default()
-    }
-
-    /// `work` with this around it, wherever it is polled.
-    pub(crate) fn around<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
-        CURRENT.scope(self.clone(), work)
-    }
-
-    /// Runs `work`, which is a thread's whole life, with this around it.
-    pub(crate) fn run<R>(self, work: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self, work)
-    }
-}
+use super::context::tracer;
 
 /// Identity of a trace and of the span that is open in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
@@ -39,21 +11,35 @@ pub struct Trace {
     pub trace_id: [u8; 16],
     /// The step that is at work.
     pub span_id: [u8; 8],
+    /// Whether whoever began the trace wants its spans kept.
+    pub sampled: bool,
 }
 
 impl Trace {
-    /// The start of a new trace.
+    /// The start of a new trace, sampled as the service at work samples; where nobody keeps spans, not at all.
     pub fn start() -> Self {
-        let mut trace = Self::default();
+        let mut trace = Self::start_sampled(false);
+        trace.sampled = tracer().is_some_and(|tracer| tracer.samples(&trace));
+        trace
+    }
+
+    /// The start of a new trace about whose spans somebody else has decided.
+    pub fn start_sampled(sampled: bool) -> Self {
+        let mut trace = Self { sampled, ..Self::default() };
         rand::rng().fill_bytes(&mut trace.trace_id);
         rand::rng().fill_bytes(&mut trace.span_id);
         trace
     }
 
+    /// Whether it is no trace at all.
+    pub fn is_none(self) -> bool {
+        self.trace_id == [0; 16]
+    }
+
     /// A further step of the same trace; without a trace, a new one.
     #[must_use]
     pub fn child(self) -> Self {
-        if self.trace_id == [0; 16] {
+        if self.is_none() {
             return Self::start();
         }
         let mut child = self;
@@ -64,10 +50,16 @@ impl Trace {
     /// The `traceparent` header.
     pub fn traceparent(self) -> String {
         // One per event and per forwarded request: written in place, not formatted.
-        let mut header = *b"00-................................-................-01";
+        text(&self.traceparent_bytes())
+    }
+
+    /// The same as bytes, for who needs no text of their own.
+    pub fn traceparent_bytes(self) -> [u8; 55] {
+        let mut header = *b"00-................................-................-00";
         hex_into(&mut header[3..35], &self.trace_id);
         hex_into(&mut header[36..52], &self.span_id);
-        text(&header)
+        header[54] += u8::from(self.sampled);
+        header
     }
 
     /// The trace's identity as 32 hex digits.
@@ -87,10 +79,18 @@ impl Trace {
     /// Reads a `traceparent`; anything that is not one is none.
     pub fn parse(header: &str) -> Option<Self> {
         let mut parts = header.trim().split('-');
-        let (version, trace, span, _flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let parsed = Self { trace_id: unhex(trace)?, span_id: unhex(span)? };
-        (version.len() == 2 && version != "ff" && parsed.trace_id != [0; 16] && parsed.span_id != [0; 8])
-            .then_some(parsed)
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let ([version], [flags]) = (unhex(version)?, unhex(flags)?);
+        // Later versions may add fields; the first one has none more, and ff is no version.
+        if version == 0xff || (version == 0 && parts.next().is_some()) {
+            return None;
+        }
+        Self::of(unhex(trace)?, unhex(span)?, flags & 1 == 1)
+    }
+
+    /// The trace of these identities, neither of which may be zero.
+    pub(super) fn of(trace_id: [u8; 16], span_id: [u8; 8], sampled: bool) -> Option<Self> {
+        (trace_id != [0; 16] && span_id != [0; 8]).then_some(Self { trace_id, span_id, sampled })
     }
 }
 
@@ -114,7 +114,7 @@ fn text(ascii: &[u8]) -> String {
     str::from_utf8(ascii).expect("hex digits and dashes are text").to_owned()
 }
 
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != N * 2 {
         return None;
     }
@@ -134,62 +134,33 @@ fn digit(letter: u8) -> Option<u8> {
     }
 }
 
-/// The trace this task works in; an empty one outside of any.
-pub fn current_trace() -> Trace {
-    CURRENT.try_with(|context| context.trace).unwrap_or_default()
-}
-
-/// The service this task works for; none outside of any.
-pub fn current_service() -> Option<Arc<str>> {
-    CURRENT.try_with(|context| context.service.clone()).ok().flatten()
-}
-
-/// Runs `work` in a trace, for the same service as before.
-pub async fn in_trace<F: Future>(trace: Trace, work: F) -> F::Output {
-    CURRENT.scope(Context { trace, ..Context::here() }, work).await
-}
-
-/// Runs `work` for a service, in the same trace as before.
-pub async fn in_service<F: Future>(service: impl Into<Arc<str>>, work: F) -> F::Output {
-    CURRENT.scope(Context { service: Some(service.into()), ..Context::here() }, work).await
-}
-
-/// `work` bound to the service and trace of the task that calls this, for a task of its own.
-pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    Context::here().around(work)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_traceparent_survives_its_round_trip_and_nonsense_does_not() {
-        let trace = Trace::start();
-        assert_eq!(Trace::parse(&trace.traceparent()), Some(trace));
-        assert_eq!(trace.child().trace_id, trace.trace_id);
-        let known = Trace { trace_id: *b"\x00\x01\x0f\x10\x7f\x80\xaa\xff01234567", span_id: [0xde; 8] };
+        for trace in [Trace::start(), Trace::start_sampled(true)] {
+            assert_eq!(Trace::parse(&trace.traceparent()), Some(trace));
+            assert_eq!((trace.child().trace_id, trace.child().sampled), (trace.trace_id, trace.sampled));
+        }
+        let trace_id = *b"\x00\x01\x0f\x10\x7f\x80\xaa\xff01234567";
+        let known = Trace { trace_id, span_id: [0xde; 8], sampled: true };
         assert_eq!(known.traceparent(), "00-00010f107f80aaff3031323334353637-dededededededede-01");
         assert_eq!(known.traceparent(), format!("00-{}-{}-01", known.trace_hex(), known.span_hex()));
-        let capital = known.traceparent().to_uppercase();
-        for bad in [&capital, "", "00-00-00-00", "00-00000000000000000000000000000000-0000000000000001-01", "zz"] {
+        let (capital, more) = (known.traceparent().to_uppercase(), known.traceparent() + "-more");
+        let (later, none) = (more.replacen("00", "cc", 1), more.replacen("00", "ff", 1));
+        assert_eq!(Trace::parse(&later), Some(known), "a later version may say more");
+        let zero = "00-00000000000000000000000000000000-0000000000000001-01";
+        for bad in [&capital, &more, &none, "", "00-00-00-00", zero, &known.traceparent()[..53], "zz"] {
             assert_eq!(Trace::parse(bad), None, "{bad}");
         }
     }
 
-    #[tokio::test]
-    async fn service_and_trace_nest_and_go_along_into_a_carried_task() {
-        let trace = Trace::start();
-        in_service(
-            "orders",
-            in_trace(trace, async {
-                assert_eq!((current_service().as_deref(), current_trace()), (Some("orders"), trace));
-                let bound = carried(async { (current_service(), current_trace()) });
-                let (service, seen) = in_service("other", bound).await;
-                assert_eq!((service.as_deref(), seen), (Some("orders"), trace));
-            }),
-        )
-        .await;
-        assert_eq!(current_service(), None);
+    #[test]
+    fn where_nobody_keeps_spans_no_trace_asks_others_to() {
+        assert!(Trace::start().traceparent().ends_with("-00"));
+        let asked = Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        assert!(asked.child().traceparent().ends_with("-01"), "what the caller decided goes on");
     }
 }

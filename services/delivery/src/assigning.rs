@@ -1,7 +1,6 @@
 //! Bringing waiting deliveries and free couriers together.
 
 use kernel::store::{StoreError, Tx};
-use kernel::telemetry::in_trace;
 use uuid::Uuid;
 
 use crate::Settings;
@@ -52,7 +51,8 @@ async fn give_to_nearest(
         let id = courier.id;
         let with = DeliveryRow { courier_id: Some(id), courier_name: Some(courier.name.clone()), ..delivery.clone() };
         // Another delivery's event or a job may be what found the courier: the step belongs to this order's trace.
-        if let Outcome::Taken(_) = in_trace(delivery.trace(), take(tx, settings, &with, Step::Assign)).await? {
+        let assigning = take(tx, settings, &with, Step::Assign);
+        if let Outcome::Taken(_) = delivery.span("assign").around(assigning).await? {
             return Ok(true);
         }
         store::free(tx, id, delivery.id).await?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use kernel::events::Fault;
 use kernel::jobs::{DueTimer, JobError};
 use kernel::store::Tx;
-use kernel::telemetry::in_trace;
 
 use crate::assigning::assign_one;
 use crate::couriers::{begin_shift, demo_courier};
@@ -19,14 +18,14 @@ pub(crate) async fn deadline_passed(tx: Tx, state: Arc<Delivery>, due: DueTimer)
     let Some(delivery) = found.filter(|found| found.deadline_at.is_some_and(|at| at <= tx.now())) else {
         return Ok(());
     };
-    in_trace(delivery.trace(), go_on(&tx, &state.settings.get(), &delivery, Step::Fail)).await
+    delivery.span("deadline").around(go_on(&tx, &state.settings.get(), &delivery, Step::Fail)).await
 }
 
 /// A courier who drives by themselves takes the next step.
 pub(crate) async fn drive(tx: Tx, state: Arc<Delivery>, due: DueTimer) -> Result<(), Fault> {
     let Some(delivery) = store::delivery(&tx, due.org, due.entity).await? else { return Ok(()) };
     let Some(step) = delivery.status.driven_on_by(delivery.ready) else { return Ok(()) };
-    in_trace(delivery.trace(), go_on(&tx, &state.settings.get(), &delivery, step)).await
+    delivery.span("drive").around(go_on(&tx, &state.settings.get(), &delivery, step)).await
 }
 
 /// Brings together what units that committed at the same time could not see of each other.

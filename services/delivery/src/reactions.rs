@@ -24,7 +24,7 @@ pub(crate) async fn order_confirmed(
     if heard.ended {
         return Ok(());
     }
-    let traceparent = order.trace.traceparent();
+    let traceparent = tx.trace().traceparent();
     let new = steps::open(&tx, &state.settings.get(), &order, heard.ready, traceparent).await?;
     if new && assign_one(&tx, &state.settings.get()).await? != Some(order.order_id) {
         tx.wake(ASSIGN);

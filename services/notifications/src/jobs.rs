@@ -6,7 +6,6 @@ use contracts::notifications::{NotificationFailed, NotificationSent};
 use kernel::events::Fault;
 use kernel::jobs::{DueTimer, JobError};
 use kernel::store::{StoreError, Tx};
-use kernel::telemetry::in_trace;
 
 use crate::channel::Letter;
 use crate::message::{MessageStatus, Trouble, next_try};
@@ -51,14 +50,14 @@ async fn write_down(
         if !store::move_message(tx, message, &now).await? {
             continue;
         }
-        in_trace(message.trace(), async {
+        let telling = async {
             match now.status {
                 MessageStatus::Queued => Ok(()),
                 MessageStatus::Sent => tx.emit(NotificationSent(now.state(tx.now()))),
                 MessageStatus::Failed => tx.emit(NotificationFailed(now.state(tx.now()))),
             }
-        })
-        .await?;
+        };
+        message.span().around(telling).await?;
         if let Some(again) = now.next_try_at {
             tx.set_timer(now.org_id, now.id, SEND_AGAIN, again).await?;
         }

@@ -3,7 +3,7 @@
 use contracts::notifications::MessageState;
 use kernel::clock::Timestamp;
 use kernel::store::{Db, Json, List, Migration, Scalar, StoreError, Tx};
-use kernel::telemetry::Trace;
+use kernel::telemetry::{Name, Role, Span};
 use kernel::{params, row, sql};
 use uuid::Uuid;
 
@@ -88,8 +88,8 @@ impl MessageRow {
     }
 
     /// A further step of the trace of the event that it tells of.
-    pub(crate) fn trace(&self) -> Trace {
-        Trace::parse(&self.traceparent).unwrap_or_default().child()
+    pub(crate) fn span(&self) -> Span {
+        Span::after(&self.traceparent, Role::Internal, Name("send a message", ""))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kernel::config::Live;
 use kernel::money::Currency;
 use kernel::secrets::Pair;
+use kernel::telemetry::{Name, Role, Span, key};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -53,10 +54,25 @@ impl CardNetwork {
             .bearer_auth(self.api_key.get().current.reveal_text())
     }
 
+    /// Sends it as one span of the trace at work, which goes along.
+    async fn send(&self, request: RequestBuilder, name: Name) -> Result<reqwest::Response, reqwest::Error> {
+        let mut span = Span::part(Role::Client, name);
+        span.set(key::HTTP_REQUEST_METHOD, name.0);
+        span.set(key::URL_TEMPLATE, name.1);
+        span.set(key::SERVICE_PEER_NAME, "card-network");
+        let trace = span.trace();
+        let request = if trace.is_none() { request } else { request.header("traceparent", trace.traceparent()) };
+        let look = |span: &mut Span, done: &Result<reqwest::Response, reqwest::Error>| match done {
+            Ok(response) => span.answered(response.status().as_u16()),
+            Err(error) => span.fail(reason(error)),
+        };
+        span.watch(request.send(), look).await
+    }
+
     async fn make(&self, call: &Call) -> Reply {
         let (path, body) = path_and_body(call);
         let request = self.request(Method::POST, &path).header("idempotency-key", &call.key).json(&body);
-        let response = match request.send().await {
+        let response = match self.send(request, Name("POST", template(&call.what))).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Reply::NotSent(reason(&error)),
             Err(error) => return Reply::Unknown(reason(&error)),
@@ -68,8 +84,13 @@ impl CardNetwork {
         }
     }
 
-    async fn ask<T: for<'de> Deserialize<'de>>(&self, request: RequestBuilder) -> Result<Option<T>, Unreadable> {
-        let response = request.send().await.map_err(|e| Unreadable(reason(&e)))?;
+    async fn ask<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &'static str,
+        query: &[(&str, &str)],
+    ) -> Result<Option<T>, Unreadable> {
+        let request = self.request(Method::GET, path).query(query);
+        let response = self.send(request, Name("GET", path)).await.map_err(|e| Unreadable(reason(&e)))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|e| Unreadable(reason(&e)))?;
         if status == StatusCode::NOT_FOUND && code(&body) == "reference_not_found" {
@@ -89,20 +110,29 @@ impl Provider for CardNetwork {
 
     fn lookup<'a>(&'a self, reference: &'a str) -> Asking<'a, Result<Vec<Known>, Unreadable>> {
         Box::pin(async move {
-            let request = self.request(Method::GET, "/v1/lookup").query(&[("reference", reference)]);
-            let found: Option<Lookup> = self.ask(request).await?;
+            let found: Option<Lookup> = self.ask("/v1/lookup", &[("reference", reference)]).await?;
             found.map_or_else(Vec::new, |f| f.authorizations).into_iter().map(Authorization::known).collect()
         })
     }
 
     fn books(&self, after: i64) -> Asking<'_, Result<BookPage, Unreadable>> {
         Box::pin(async move {
-            let request = self.request(Method::GET, "/v1/books").query(&[("after", after), ("limit", PAGE)]);
-            let page: Option<Books> = self.ask(request).await?;
+            let query = [("after", &*after.to_string()), ("limit", &*PAGE.to_string())];
+            let page: Option<Books> = self.ask("/v1/books", &query).await?;
             let page = page.ok_or_else(|| Unreadable("no books at this address".into()))?;
             let lines = page.operations.into_iter().map(Line::read).collect();
             Ok(BookPage { lines, next_after: page.next_after })
         })
+    }
+}
+
+/// The path as traces name it, without the identities in it.
+const fn template(what: &What) -> &'static str {
+    match what {
+        What::Authorize { .. } => "/v1/authorizations",
+        What::Capture { .. } => "/v1/authorizations/{id}/capture",
+        What::Void { .. } => "/v1/authorizations/{id}/void",
+        What::Refund { .. } => "/v1/refunds",
     }
 }
 

@@ -11,7 +11,7 @@ use kernel::clock::Timestamp;
 use kernel::events::Fault;
 use kernel::jobs::{DueTimer, JobError};
 use kernel::store::{StoreError, Tx, WriteError};
-use kernel::telemetry::{Trace, in_trace};
+use kernel::telemetry::{Name, Role, Span};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ use crate::{Payments, inquiry, refunding};
 
 /// The job's name; units that write an intent wake it.
 pub(crate) const ASK: &str = "provider";
+/// One intent from its row to the stored answer; part of the order's trace.
+const ASKING: Name = Name("ask the provider", "");
 /// Rows taken from the database at once.
 const BATCH: i64 = 1_024;
 /// Messages of the provider are remembered for longer than it repeats them.
@@ -197,7 +199,8 @@ async fn work(state: Arc<Payments>) {
 async fn ask_about_attempt(state: &Arc<Payments>, org: Uuid, id: Uuid) -> Result<(), WriteError<StoreError>> {
     let found = store::attempt(&state.store.read(), org, id).await.map_err(WriteError::Store)?;
     let Some(row) = found.filter(|a| is_due(a.next_try_at, state)) else { return Ok(()) };
-    in_trace(trace_of(&row.traceparent), async {
+    let span = Span::after(&row.traceparent, Role::Internal, ASKING);
+    let asking = async {
         let started = Instant::now();
         let finding =
             inquiry::about_attempt(&*state.provider, &row, state.clock.now(), state.settings.get().key_window()).await;
@@ -214,8 +217,8 @@ async fn ask_about_attempt(state: &Arc<Payments>, org: Uuid, id: Uuid) -> Result
         state.durations.observe(&[], started.elapsed());
         report(state, told);
         Ok(())
-    })
-    .await
+    };
+    span.around(asking).await
 }
 
 /// The case, if the attempt is still exactly as it was when the provider was asked.
@@ -227,7 +230,8 @@ async fn case_for_attempt(tx: &Tx, asked: &AttemptRow) -> Result<Option<Case>, S
 async fn ask_about_refund(state: &Arc<Payments>, org: Uuid, id: Uuid) -> Result<(), WriteError<StoreError>> {
     let found = store::refund(&state.store.read(), org, id).await.map_err(WriteError::Store)?;
     let Some(row) = found.filter(|r| is_due(r.next_try_at, state)) else { return Ok(()) };
-    in_trace(trace_of(&row.traceparent), async {
+    let span = Span::after(&row.traceparent, Role::Internal, ASKING);
+    let asking = async {
         let started = Instant::now();
         let finding =
             inquiry::about_refund(&*state.provider, &row, state.clock.now(), state.settings.get().key_window()).await;
@@ -243,8 +247,8 @@ async fn ask_about_refund(state: &Arc<Payments>, org: Uuid, id: Uuid) -> Result<
         state.durations.observe(&[], started.elapsed());
         report(state, told);
         Ok(())
-    })
-    .await
+    };
+    span.around(asking).await
 }
 
 async fn case_for_refund(tx: &Tx, asked: &RefundRow) -> Result<Option<(Case, RefundRow)>, StoreError> {
@@ -256,10 +260,6 @@ async fn case_for_refund(tx: &Tx, asked: &RefundRow) -> Result<Option<(Case, Ref
 
 fn is_due(at: Option<Timestamp>, state: &Payments) -> bool {
     at.is_some_and(|at| at <= state.clock.now())
-}
-
-fn trace_of(traceparent: &str) -> Trace {
-    Trace::parse(traceparent).unwrap_or_default().child()
 }
 
 /// Counts and logs what a committed unit told the world.

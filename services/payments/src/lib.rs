@@ -20,6 +20,7 @@
 mod api;
 pub mod attempt;
 pub mod card_network;
+mod figures;
 mod guarded;
 mod inquiry;
 mod jobs;
@@ -124,6 +125,7 @@ impl Payments {
         let durations = metrics.histogram("payment_processing_duration_seconds", about, std::iter::empty::<&str>());
         let about = "1 for the state that a breaker is in";
         let state = metrics.gauge("circuit_breaker_state", about, ["name", "state"]);
+        figures::show_open_intents(metrics, &store);
         let clock = store.clock().clone();
         let breaker = Breaker::new("paymentGateway", settings.get().breaker(), clock.clone());
         Self {

@@ -17,7 +17,7 @@ pub(crate) async fn order_created(tx: Tx, _: Arc<Payments>, event: Received<Orde
     if event.total_minor <= 0 {
         return Err(Fault::Park(format!("order {} has nothing to pay for", event.order_id)));
     }
-    Ok(steps::start(&tx, &event.event, event.trace.traceparent()).await?)
+    Ok(steps::start(&tx, &event.event, tx.trace().traceparent()).await?)
 }
 
 pub(crate) async fn order_cancelled(tx: Tx, _: Arc<Payments>, event: Received<OrderCancelled>) -> Result<(), Fault> {

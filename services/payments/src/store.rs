@@ -315,6 +315,25 @@ pub(crate) async fn due_refunds(db: &Db, now: Timestamp, limit: i64) -> Result<V
     db.all(sql, params![now, limit]).await
 }
 
+row! {
+    /// Intents without an outcome that stand alike.
+    pub(crate) struct OpenIntents {
+        pub(crate) state: String,
+        pub(crate) intents: i64,
+        pub(crate) since: Timestamp,
+    }
+}
+
+/// How many intents have no outcome, and since when, by whether the provider's answer is missing. Where the cardholder has
+/// to act, nobody waits for the provider.
+pub(crate) async fn open_intents(db: &Db) -> Result<Vec<OpenIntents>, StoreError> {
+    let sql = sql!(
+        OpenIntents,
+        "SELECT CASE WHEN state LIKE 'UNKNOWN%' THEN 'unknown' ELSE 'asked' END AS state, COUNT(*) AS intents, MIN(keyed_at) AS since FROM (SELECT state, keyed_at FROM payment_attempts WHERE next_try_at IS NOT NULL AND state <> 'REQUIRES_ACTION' UNION ALL SELECT state, keyed_at FROM refunds WHERE next_try_at IS NOT NULL) AS open GROUP BY 1"
+    );
+    db.all(sql, params![]).await
+}
+
 /// After a start nobody knows which calls were made: what was under way is to be looked up. Returns how many rows.
 pub(crate) async fn doubt_calls_under_way(tx: &Tx) -> Result<u64, StoreError> {
     let mut doubted = 0;

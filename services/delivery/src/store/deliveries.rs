@@ -5,7 +5,7 @@ use contracts::delivery::DeliveryState;
 use contracts::orders::DeliverTo;
 use kernel::clock::Timestamp;
 use kernel::store::{Db, Json, List, Scalar, StoreError, Tx};
-use kernel::telemetry::Trace;
+use kernel::telemetry::{Name, Role, Span};
 use kernel::{params, row, sql};
 use uuid::Uuid;
 
@@ -60,8 +60,8 @@ impl DeliveryRow {
     }
 
     /// A further step of the trace that the order was confirmed in.
-    pub(crate) fn trace(&self) -> Trace {
-        Trace::parse(&self.traceparent).unwrap_or_default().child()
+    pub(crate) fn span(&self, step: &'static str) -> Span {
+        Span::after(&self.traceparent, Role::Internal, Name("delivery", step))
     }
 }
 

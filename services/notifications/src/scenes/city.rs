@@ -95,7 +95,7 @@ impl City {
                 subject: subject.id,
                 version: subject.version,
                 time: Timestamp::default(),
-                trace: Trace { trace_id: id.to_be_bytes(), span_id: [1; 8] },
+                trace: Trace { trace_id: id.to_be_bytes(), span_id: [1; 8], sampled: false },
                 event: E::from_payload(payload.clone()),
             };
             react(tx, state.clone(), received)

@@ -59,10 +59,18 @@ pub(super) async fn place_order(
     let state = order.clone().state(offer.quote.lines);
     let cause = Cause { actor: Some(caller.id()), ..Cause::of(Role::Customer.word()) };
     progress::begin(&tx, &order, state.clone(), cause).await?;
-    let masked_card = masked(&order.card.0);
-    tracing::info!(order_id = %order.id, amount = order.total_minor, currency = %order.currency, masked_card, "order placed");
-    orders.created.count(&[&order.restaurant_id.to_string()]);
+    tell_when_placed(&tx, &orders, &order);
     Ok(Created(format!("/api/v1/orders/{}", order.id), OrderView::new(state, &orders.settings.get())))
+}
+
+/// Logs and counts the order, once it is one.
+fn tell_when_placed(tx: &Tx, orders: &Arc<Orders>, order: &OrderRow) {
+    let (orders, masked_card) = (orders.clone(), masked(&order.card.0));
+    let (id, amount, currency, restaurant) = (order.id, order.total_minor, order.currency, order.restaurant_id);
+    tx.after_commit(move || {
+        tracing::info!(order_id = %id, amount, %currency, masked_card, "order placed");
+        orders.created.count(&[&restaurant.to_string()]);
+    });
 }
 
 async fn basket(db: &Db, caller: &Caller, new: &NewOrder) -> Result<Basket, Fail> {

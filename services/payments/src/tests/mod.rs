@@ -1,6 +1,7 @@
 //! Scenarios of the money path: a database, a clock moved by hand, and a provider that is real or cruel.
 
 mod cruel;
+mod figures;
 mod network;
 mod storms;
 

@@ -20,6 +20,8 @@ pub async fn adopt_epoch(store: &Store, health: &BusHealth, publisher: &str) -> 
     let unit = move |tx: Tx| {
         let publisher = publisher.clone();
         async move {
+            // Before any of its partitions, as everybody does who takes both: two who took them crosswise would wait.
+            inbox::hold(&tx, &publisher).await?;
             offsets::adopt(&tx, &publisher).await?;
             inbox::set_place(&tx, &publisher, &Place { epoch: Uuid::nil(), position: 0 }).await
         }

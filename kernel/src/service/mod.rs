@@ -13,8 +13,6 @@ use crate::config::{ConfigError, Configuration, Live, Settings, Table};
 use crate::events::{Event, EventDef, Fault, Reaction, Received};
 use crate::http::{Routes, Signer};
 use crate::idempotency::{self, AnswersAtHand};
-use crate::jobs::{DueTimer, Job, JobError, Timer, Trigger};
-use crate::idempotency;
 use crate::jobs::{DueTimer, Job, JobError, JobMeasures, Timer, Trigger};
 use crate::manifest::{CallDoc, JobDoc, Manifest, RefusalDoc};
 use crate::redis::Redis;

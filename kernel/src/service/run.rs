@@ -99,11 +99,6 @@ pub async fn start(declared: &Declared, around: Surroundings) -> Result<Running,
     telemetry::in_service(exporting.member(), launch(declared, around, metrics, address, exporting)).await
 }
 
-/// The same after a crash, so that the leases this instance held are its own again at once.
-fn instance(name: &str, address: SocketAddr) -> String {
-    format!("{name}@{address}")
-}
-
 async fn launch(
     declared: &Declared,
     around: Surroundings,

@@ -50,7 +50,12 @@ impl Exporting {
     ///
     /// # Errors
     /// Settings that do not read or cannot be followed.
-    pub fn start(about: &About, configuration: &Configuration, clock: &Clock, metrics: &Metrics) -> Result<Self, ExportError> {
+    pub fn start(
+        about: &About,
+        configuration: &Configuration,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> Result<Self, ExportError> {
         let settings: TraceSettings = configuration.settings(TABLE)?;
         let tasks = Tasks::new();
         let Some(target) = settings.target()? else {

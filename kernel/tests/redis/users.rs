@@ -84,7 +84,8 @@ async fn what_a_user_was_allowed_before_is_taken_back_and_both_passwords_of_a_ro
     server.provide(&["orders"]).await;
     let before = server.secrets().get("redis-orders").unwrap().reveal_text();
     server.tell(&["ACL", "SETUSER", "orders", "allkeys", "+@all"]).await;
-    let after = server.secrets().rotate("redis-orders").unwrap().reveal_text();
+    let after = server.secrets().lay_next("redis-orders").await.unwrap().reveal_text();
+    server.secrets().promote("redis-orders").await.unwrap();
     server.provide(&["orders"]).await;
     for password in [&before, &after] {
         let said = server.tell_as("orders", password, &["GET", "orders:x"]).await;

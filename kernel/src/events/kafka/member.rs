@@ -178,7 +178,10 @@ impl<'a> Member<'a> {
                 self.refuse(publisher, why).await?;
             }
         }
-        self.client.consumer().assign(&list).map_err(|e| broken(e.to_string()))
+        let consumer = self.client.consumer();
+        consumer.assign(&list).map_err(|e| broken(e.to_string()))?;
+        // A partition that was paused for its former lane must not stay so for the new one.
+        consumer.resume(&list).map_err(|e| broken(e.to_string()))
     }
 
     /// One publisher stands still until somebody decides; all others flow on.

@@ -17,6 +17,7 @@ use crate::ids;
 use crate::registry::Directory;
 use crate::store::{Engine, Migration, Options, Scalar, Store, Tx};
 use crate::testing::bus::{self, Difference};
+use crate::testing::scratch;
 use crate::testing::station::Station;
 use crate::{params, sql};
 
@@ -141,7 +142,7 @@ impl Stage {
                 let unique = self.folder.path().file_name().map(|n| n.to_string_lossy().to_lowercase());
                 let unique = unique.unwrap_or_default().replace(['.', '-'], "_");
                 let schema = format!("case{unique}_{database}");
-                Engine::Postgres { url: url.clone(), direct_url: url.clone(), schema, direct: true }
+                scratch::postgres(url, url, &schema)
             }
         }
     }

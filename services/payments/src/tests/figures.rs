@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::clock::Clock;
+use kernel::config::Live;
+use kernel::secrets::{Pair, Secret};
 use kernel::telemetry::Metrics;
 
 use super::{Desk, order};
@@ -12,7 +14,8 @@ use crate::{figures, store};
 
 #[tokio::test]
 async fn open_intents_are_shown_by_what_is_known_of_them_and_with_the_age_of_the_oldest() {
-    let provider = Arc::new(CardNetwork::new("http://127.0.0.1:9", "key".into(), Duration::from_millis(50)).unwrap());
+    let key = Live::fixed(Pair::only(Secret::new(b"key")));
+    let provider = Arc::new(CardNetwork::new("http://127.0.0.1:9", key, Duration::from_millis(50)).unwrap());
     let clock = Clock::manual("2026-01-01T12:00:00Z".parse().unwrap());
     let desk = Desk::open(provider, clock.clone()).await;
     let metrics = Metrics::new("payments");

@@ -62,7 +62,9 @@ async fn rotate(data: &DataFolder, secrets: &All, look_every: Duration, name: &s
         bail!("there is no secret {name}; `foodexpress secrets list` names them");
     }
     if name.starts_with(PostgresSettings::SECRETS) {
-        bail!("{name} is a role and its password, which only the database can change: `foodexpress migrate --rotate-secrets`");
+        bail!(
+            "{name} is a role and its password, which only the database can change: `foodexpress migrate --rotate-secrets`"
+        );
     }
     let running = data.running();
     let next = secrets.lay_next(name).await.with_context(|| format!("the next {name} cannot be laid"))?;

@@ -136,7 +136,8 @@ mod tests {
         assert_eq!(Login::read(&login.text()), Some(login.clone()));
         assert_eq!(Login::read("nobody"), None);
         assert_eq!(Login::read("a b c"), None);
-        let server = Server { login: Some(Logins::new(move || Ok(login.clone()))), ..Server::new("postgres://a:hush@b", "c") };
+        let server =
+            Server { login: Some(Logins::new(move || Ok(login.clone()))), ..Server::new("postgres://a:hush@b", "c") };
         assert!(!format!("{server:?} {:?}", server.login.as_ref().unwrap().current()).contains("hush"));
     }
 }

@@ -58,7 +58,9 @@ impl Settings for PostgresSettings {
         }
         for (key, url) in [("url", &self.url), ("standby_url", &self.standby_url)] {
             if url.as_ref().is_some_and(|url| names_password(url)) {
-                return Err(format!("postgres.{key} holds a password; addresses are shown, secrets are not: leave it out"));
+                return Err(format!(
+                    "postgres.{key} holds a password; addresses are shown, secrets are not: leave it out"
+                ));
             }
         }
         Ok(())
@@ -90,7 +92,9 @@ impl PostgresSettings {
         let found = secrets.find(&name).map_err(|e| StoreError::Refused(format!("secret {name}: {e}")))?;
         let Some(found) = found else { return Ok(None) };
         let login = Login::read(&found.reveal_text());
-        login.map(Some).ok_or_else(|| StoreError::Refused(format!("secret {name} does not hold a role and its password")))
+        login
+            .map(Some)
+            .ok_or_else(|| StoreError::Refused(format!("secret {name} does not hold a role and its password")))
     }
 
     /// The engine of one service, if there is an address; its login is looked up as long as the store is open.

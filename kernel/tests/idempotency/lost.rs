@@ -41,6 +41,10 @@ async fn a_lost_answer_to_commit_is_resolved_by_the_key() {
     assert_eq!(lose_answers(&sound, &proxy, 6).await, [""; 0]);
     sound.close().await;
     let (keyless, proxy) = shop(Build::Keyless, &url).await;
-    assert_ne!(lose_answers(&keyless, &proxy, 2).await, [""; 0], "the check does not notice that nothing is remembered");
+    assert_ne!(
+        lose_answers(&keyless, &proxy, 2).await,
+        [""; 0],
+        "the check does not notice that nothing is remembered"
+    );
     keyless.close().await;
 }

@@ -211,5 +211,8 @@ impl Postgres {
 /// A world's options on such a server.
 pub(crate) fn options(server: Server) -> kernel::store::Options {
     let clock = kernel::clock::Clock::system();
-    kernel::store::Options { claims: vec!["thing.changed"], ..kernel::store::Options::new(Engine::Postgres(server), clock) }
+    kernel::store::Options {
+        claims: vec!["thing.changed"],
+        ..kernel::store::Options::new(Engine::Postgres(server), clock)
+    }
 }

@@ -19,8 +19,7 @@ fn serialisation_failures_run_again_and_leave_a_serial_history() {
         let admin = Admin::connect(world.server().admin_url.as_deref().unwrap(), None).await.unwrap();
         let login = Login::read(&format!("{}_a scratch", world.schema())).unwrap();
         admin.provision(world.schema(), STEPS, Some(&login)).await.unwrap();
-        let strict =
-            format!("ALTER ROLE {}_a SET default_transaction_isolation = 'serializable'", world.schema());
+        let strict = format!("ALTER ROLE {}_a SET default_transaction_isolation = 'serializable'", world.schema());
         world.admin().await.batch_execute(&strict).await.unwrap();
         let store = world.open().await;
         let (runs, most, given_up) =
@@ -42,7 +41,9 @@ fn serialisation_failures_run_again_and_leave_a_serial_history() {
                         most.fetch_max(tried, Ordering::SeqCst);
                         match end {
                             Ok(()) => break,
-                            Err(WriteError::Store(StoreError::Conflict(_)) | WriteError::Unit(StoreError::Conflict(_))) => {
+                            Err(
+                                WriteError::Store(StoreError::Conflict(_)) | WriteError::Unit(StoreError::Conflict(_)),
+                            ) => {
                                 given_up.fetch_add(1, Ordering::SeqCst);
                             }
                             Err(other) => panic!("{other:?}"),
@@ -57,7 +58,11 @@ fn serialisation_failures_run_again_and_leave_a_serial_history() {
         // Each unit wrote how many there were before it: one after the other gives each number once.
         assert_eq!(seen, (0..i64::try_from(CLIENTS * EACH).unwrap()).collect::<Vec<_>>());
         let (runs, most) = (runs.load(Ordering::SeqCst) as usize, most.load(Ordering::SeqCst));
-        println!("{runs} runs for {} units, {most} at the most, {} given up", CLIENTS * EACH, given_up.load(Ordering::SeqCst));
+        println!(
+            "{runs} runs for {} units, {most} at the most, {} given up",
+            CLIENTS * EACH,
+            given_up.load(Ordering::SeqCst)
+        );
         assert!(runs > CLIENTS * EACH, "there was no conflict to run again for");
         assert!(most <= 5, "a unit ran {most} times");
     });

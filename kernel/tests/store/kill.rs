@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use futures::future::join_all;
 use kernel::clock::Clock;
-use kernel::store::{Engine, Options, Server, Scalar, Store, StoreError, Tx};
+use kernel::store::{Engine, Options, Scalar, Server, Store, StoreError, Tx};
 use kernel::{params, sql};
 
 use crate::world::{STEPS, Tally, changed, note, notes, on_every_engine, outbox_count};

@@ -78,12 +78,18 @@ async fn a_store_whose_address_leads_to_a_standby_neither_writes_nor_decides() {
     let url = server.url.replace(&cluster.primary.port.to_string(), &cluster.standby().port.to_string());
     let url = url.replace("target_session_attrs=read-write", "target_session_attrs=any");
     let opened = Store::open(options(Server { url, admin_url: None, ..server }), STEPS).await;
-    assert!(matches!(opened.as_ref().err(), Some(StoreError::Lost(why)) if why.contains("follows")), "{:?}", opened.err());
+    assert!(
+        matches!(opened.as_ref().err(), Some(StoreError::Lost(why)) if why.contains("follows")),
+        "{:?}",
+        opened.err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_go_on_by_themselves_when_the_primary_is_killed_and_the_standby_promoted() {
-    let Some(mut cluster) = Cluster::start("synchronous_standby_names = '*'\nsynchronous_commit = local").await else { return };
+    let Some(mut cluster) = Cluster::start("synchronous_standby_names = '*'\nsynchronous_commit = local").await else {
+        return;
+    };
     let schema = scratch::fresh_schema();
     cluster.follow().await;
     // From here on a commit is acknowledged when the standby has it too: what is promoted has all that was promised.
@@ -129,8 +135,17 @@ async fn writers_go_on_by_themselves_when_the_primary_is_killed_and_the_standby_
     let made_up: Vec<_> = there.iter().filter(|id| !acknowledged.contains(id) && !unknown.contains(id)).collect();
     assert_eq!(made_up, Vec::<&i64>::new(), "failed and there");
     let halves = sql!(Scalar<i64>, "SELECT COUNT(*) AS value FROM tally");
-    assert_eq!(store.read().one(halves, params![]).await.unwrap().0, i64::try_from(there.len()).unwrap(), "half a unit");
-    println!("promoted in {took:?}; {} acknowledged, {} unknown, {} there", acknowledged.len(), unknown.len(), there.len());
+    assert_eq!(
+        store.read().one(halves, params![]).await.unwrap().0,
+        i64::try_from(there.len()).unwrap(),
+        "half a unit"
+    );
+    println!(
+        "promoted in {took:?}; {} acknowledged, {} unknown, {} there",
+        acknowledged.len(),
+        unknown.len(),
+        there.len()
+    );
     assert!(there.len() > 16);
     store.close().await;
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use kernel::store::{Scalar, Server, Sql, Store, StoreError, Tx, WriteError};
 use kernel::params;
+use kernel::store::{Scalar, Server, Sql, Store, StoreError, Tx, WriteError};
 use kernel::testing::scratch;
 
 use crate::cluster::{Cluster, options};
@@ -20,7 +20,10 @@ fn openssl(folder: &Path, line: &str) {
 /// An authority, a certificate for `localhost`, and another authority that vouches for nobody.
 fn certificates(folder: &Path) {
     for ca in ["ca", "stranger"] {
-        openssl(folder, &format!("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={ca} -keyout {ca}.key -out {ca}.pem"));
+        openssl(
+            folder,
+            &format!("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={ca} -keyout {ca}.key -out {ca}.pem"),
+        );
     }
     openssl(folder, "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr");
     std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n").unwrap();

@@ -27,7 +27,12 @@ pub(super) const RULES: &[Rule] = &[
         "permissions",
         "every route's permission is one of the contract's, and every one of those is used",
         permissions,
-        |i| plant(i, |r| RouteDoc { access: Access::May(Permission { name: "planted.do", roles: &["NOBODY"], for_orgs: &[] }), ..r }),
+        |i| {
+            plant(i, |r| RouteDoc {
+                access: Access::May(Permission { name: "planted.do", roles: &["NOBODY"], for_orgs: &[] }),
+                ..r
+            })
+        },
     ),
 ];
 

@@ -119,7 +119,9 @@ impl Migrate {
             None => std::env::var(ADMIN).unwrap_or_default(),
         };
         if text.trim().is_empty() {
-            bail!("migrating a server needs an administrator's address: name a file with --admin-url-file, or set {ADMIN}");
+            bail!(
+                "migrating a server needs an administrator's address: name a file with --admin-url-file, or set {ADMIN}"
+            );
         }
         Ok(text.trim().to_owned())
     }
@@ -141,7 +143,10 @@ async fn provision(
         let mut login = login;
         if !made.login_is_new {
             // The role is there and nobody knows its password any more: the secrets were lost, or belong to another folder.
-            login = admin.rotate(&schema, Some(&Login { user: format!("{schema}_b"), password: String::new() })).await?.login;
+            login = admin
+                .rotate(&schema, Some(&Login { user: format!("{schema}_b"), password: String::new() }))
+                .await?
+                .login;
             made.login_is_new = true;
         }
         keep(secrets, name, &login).await?;

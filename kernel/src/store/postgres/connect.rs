@@ -110,7 +110,9 @@ impl Target {
         for attempt in 1.. {
             let login = self.login(true)?;
             match self.reach(login.as_ref()).await {
-                Err(refused @ StoreError::Login(_)) if self.logins.is_none() || attempt == LOGINS => return Err(refused),
+                Err(refused @ StoreError::Login(_)) if self.logins.is_none() || attempt == LOGINS => {
+                    return Err(refused);
+                }
                 Err(StoreError::Login(_)) => tokio::time::sleep(Duration::from_millis(100) * attempt).await,
                 Ok(lane) => return Ok(lane.with(login, self.any_age)),
                 Err(error) => return Err(error),
@@ -179,13 +181,7 @@ impl Target {
         Ok((client, spawn_driver(connection)))
     }
 
-    fn ungreeted(
-        &self,
-        error: &tokio_postgres::Error,
-        host: &str,
-        port: u16,
-        login: Option<&Login>,
-    ) -> StoreError {
+    fn ungreeted(&self, error: &tokio_postgres::Error, host: &str, port: u16, login: Option<&Login>) -> StoreError {
         let user = login.map(|login| login.user.as_str()).or(self.config.get_user()).unwrap_or("nobody");
         match (engine_error(error), error.as_db_error()) {
             (said, Some(db)) if ["28P01", "28000", "08P01"].contains(&db.code().code()) => StoreError::Login(format!(

@@ -63,7 +63,8 @@ pub(super) async fn in_lock<T>(
         let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
         client.query_typed(lock, &[(&what, Type::TEXT)]).await.map_err(failed)?;
         if let Some(Roles { owner, schema, .. }) = owner {
-            let become_owner = format!("SET LOCAL ROLE \"{owner}\"; SET LOCAL search_path = \"{schema}\"; SET LOCAL app.org = '*'");
+            let become_owner =
+                format!("SET LOCAL ROLE \"{owner}\"; SET LOCAL search_path = \"{schema}\"; SET LOCAL app.org = '*'");
             client.batch_execute(&become_owner).await.map_err(failed)?;
         }
         work.await

@@ -157,7 +157,9 @@ impl Postgres {
         let checker = match admin_url {
             Some(url) => Checker::Admin(Admin::connect(url, ca_file.as_deref()).await?),
             None if !direct => {
-                return Err(StoreError::Refused("statements are checked over a direct connection, not a pooler".into()));
+                return Err(StoreError::Refused(
+                    "statements are checked over a direct connection, not a pooler".into(),
+                ));
             }
             None => Checker::Own(Target::read(url, login.clone(), ca_file.as_deref())?.connect().await?),
         };

@@ -80,8 +80,7 @@ impl Drop for Standby {
 
 impl Standby {
     pub(super) fn new(pool: Arc<Pool>, primary: Arc<Pool>, settings: Arc<Settings>, deadline: Duration) -> Self {
-        let marks =
-            Arc::new(Marks { made: Mutex::default(), wanted: Notify::new(), last_wanted: Mutex::default() });
+        let marks = Arc::new(Marks { made: Mutex::default(), wanted: Notify::new(), last_wanted: Mutex::default() });
         let marking = spawn_marking(primary, settings.clone(), marks.clone());
         Self { pool, settings, deadline, marks, marking }
     }
@@ -114,7 +113,8 @@ impl Standby {
         let lane = loan.lane();
         // The place is read before the statement's snapshot is taken, so the answer is at least that new.
         let begin = lane.begin("BEGIN READ ONLY", &self.settings, scope);
-        let (at, answer, end) = (lane.ask(STANDBY_AT, &[]), lane.ask(text, params), lane.client.batch_execute("COMMIT"));
+        let (at, answer, end) =
+            (lane.ask(STANDBY_AT, &[]), lane.ask(text, params), lane.client.batch_execute("COMMIT"));
         let (began, at, answer, ended) = join4(begin, at, answer, end).await;
         ended.map_err(|e| engine_error(&e))?;
         loan.give_back();
@@ -202,7 +202,8 @@ mod tests {
         marks.make(ago(100), 20);
         marks.make(ago(50), 30);
         assert_eq!(marks.age(9), None);
-        let near = |age: Option<Duration>, ms: u64| age.is_some_and(|a| (ms..ms + 50).contains(&(a.as_millis() as u64)));
+        let near =
+            |age: Option<Duration>, ms: u64| age.is_some_and(|a| (ms..ms + 50).contains(&(a.as_millis() as u64)));
         assert!(near(marks.age(19), 900) && near(marks.age(20), 100) && near(marks.age(99), 50));
     }
 }

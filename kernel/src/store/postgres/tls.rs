@@ -25,10 +25,12 @@ pub(super) fn address(url: &str, ca: Option<&Path>) -> Result<(Config, Option<Ma
     })?;
     match (config.get_ssl_mode(), ca) {
         (SslMode::Disable, Some(_)) => Err(StoreError::Refused(
-            "the database address says sslmode=disable, and a certificate authority is named; leave one of them out".into(),
+            "the database address says sslmode=disable, and a certificate authority is named; leave one of them out"
+                .into(),
         )),
         (SslMode::Require, None) => Err(StoreError::Refused(
-            "the database address demands TLS (sslmode): name the authority that vouches for the server in ca_file".into(),
+            "the database address demands TLS (sslmode): name the authority that vouches for the server in ca_file"
+                .into(),
         )),
         (_, None) => Ok((config, None)),
         (_, Some(ca)) => {

@@ -1,7 +1,7 @@
 //! What happens to a request, step by step.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,15 +26,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{self, authorise, bearer, check_form};
-use crate::compress::{Coding, accepted, compress};
+use crate::compress::{accepted, compress};
 use crate::forward::{Forwarder, Tunnel};
 use crate::headers::{self, CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPARENT};
 use crate::keys::Keys;
 use crate::lease::Lease;
-use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Shown, Together};
+use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Together};
 use crate::metrics;
 use crate::outbound::pool;
 use crate::pages;
+use crate::passage::{Passage, Peer};
 use crate::shared_revocations::SharedRevocations;
 use crate::table::{Route, Table};
 use crate::tokens::{Principal, Tokens};
@@ -101,23 +102,6 @@ impl Hot {
 
 fn places(figures: &Figures) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(figures.max_in_flight.min(Semaphore::MAX_PERMITS)))
-}
-
-/// What one connection brings to each of its requests.
-#[derive(Clone)]
-struct Peer {
-    ip: IpAddr,
-    forwarded_for: HeaderValue,
-}
-
-/// What is known of a request by the time it is answered.
-struct Passage {
-    traceparent: HeaderValue,
-    correlation: HeaderValue,
-    origin: Option<HeaderValue>,
-    coding: Option<Coding>,
-    shown: Option<Shown>,
-    route: Option<Arc<Route>>,
 }
 
 impl Door {

@@ -12,6 +12,7 @@ mod limits;
 mod metrics;
 mod outbound;
 mod pages;
+mod passage;
 mod paths;
 mod revocations;
 mod shared_revocations;

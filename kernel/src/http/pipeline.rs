@@ -220,7 +220,7 @@ fn is_about_the_key(problem: &Problem) -> bool {
 /// Whose rows a caller's request may touch.
 ///
 /// Who is here only by roles that act for organisations is held to their own. Everybody else belongs to no tenant, and
-/// what is theirs lies with many: a customer's orders with every restaurant. There the handler judges each object.
+/// what is theirs lies with many organisations. There the handler judges each object.
 fn reach(access: Access, identity: Option<&Identity>, for_orgs: &[&str]) -> Scope {
     let acts_for_org = |role: &str| for_orgs.contains(&role);
     let (Some(who), false) = (identity, matches!(access, Access::Anyone(_) | Access::Workload)) else {

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::store::Scope;
 use crate::telemetry;
 
 /// A task that ended when it should have gone on.
@@ -120,7 +121,8 @@ impl Tasks {
 
     #[expect(clippy::disallowed_methods, reason = "the one place that starts tasks, and it watches how they end")]
     fn start<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        tokio::spawn(self.0.0.tracker.track_future(telemetry::carried(work)))
+        // Whoever starts it may have said for whom it works; the new task works for the same.
+        tokio::spawn(self.0.0.tracker.track_future(telemetry::carried(Scope::carried(work))))
     }
 
     /// Waits until a task fails; the first failure stays.

@@ -43,6 +43,17 @@ impl Scope {
         HERE.try_with(Clone::clone).ok()
     }
 
+    /// `work` bound to what was said around the calling code, for a task of its own.
+    pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+        let here = Self::here();
+        async move {
+            match here {
+                Some(scope) => scope.around(work).await,
+                None => work.await,
+            }
+        }
+    }
+
     /// Whether a row of this organisation is within.
     pub fn admits(&self, org: Uuid) -> bool {
         match self {

@@ -88,7 +88,10 @@ async fn a_frozen_redis_delays_a_few_requests_and_fails_none() {
     assert!(!redis.is_up());
     let metrics = city.get("/metrics").send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("redis_up{service=\"gateway\"} 0"), "{metrics}");
-    assert!(metrics.contains("redis_calls_total{service=\"gateway\",use=\"limits\",outcome=\"lost\"} 3\n"), "{metrics}");
+    assert!(
+        metrics.contains("redis_calls_total{service=\"gateway\",use=\"limits\",outcome=\"lost\"} 3\n"),
+        "{metrics}"
+    );
     server.thaw();
 }
 

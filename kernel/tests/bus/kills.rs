@@ -211,6 +211,12 @@ async fn a_chain_survives_kill_9_of_each_of_its_processes() {
         check(&stores[0], "alpha", &stores[1], &[CHANGED]).await;
         check(&stores[1], "beta", &stores[2], &[COPIED]).await;
         assert!(bus::applied(&stores[2], "beta").await.unwrap().len() >= 900);
+        drop(children);
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &kafka {
+            let events = crate::alpha::EVENTS.iter().chain(crate::beta::EVENTS);
+            kernel::events::kafka::remove_topics(&connection(folder.path(), kafka, "admin"), events).await.unwrap();
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use uuid::Uuid;
 /// A thing that a neighbour tells of.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Lamp {
+    org_id: Uuid,
     id: Uuid,
     version: i64,
     colour: Option<String>,
@@ -26,7 +27,7 @@ pub struct Lamp {
 
 impl Payload for Lamp {
     fn subject(&self) -> Subject {
-        Subject { org: Uuid::nil(), id: self.id, version: self.version }
+        Subject { org: self.org_id, id: self.id, version: self.version }
     }
 }
 
@@ -137,7 +138,7 @@ fn done(service: Service<State>) -> Declared {
 }
 
 fn lamp() -> LampLit {
-    LampLit(Lamp { id: Uuid::from_u128(7), version: 1, colour: None })
+    LampLit(Lamp { org_id: Uuid::nil(), id: Uuid::from_u128(7), version: 1, colour: None })
 }
 
 #[tokio::test]

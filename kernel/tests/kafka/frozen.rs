@@ -1,11 +1,14 @@
 //! A broker that freezes: requests time out and are repeated, and only the idempotent producer keeps them single.
 
+use std::collections::HashSet;
 use std::process::Command;
 use std::time::Duration;
 
 use kernel::events::kafka::tail;
 use kernel::ids;
 use kernel::testing::bus::{self, Difference};
+
+use parking_lot::Mutex;
 
 use crate::{City, EVENTS, effects, emit, settings, until};
 
@@ -83,11 +86,19 @@ async fn freeze(idempotent: bool) -> Option<Vec<i64>> {
     let received = bus::received(&beta.store, "alpha").await.unwrap();
     assert_eq!(bus::compare(&published, &received), Difference::default());
     assert_eq!(bus::disorder(&bus::applied(&beta.store, "alpha").await.unwrap()), Vec::<String>::new());
-    // On the topic itself, where no inbox helps.
-    let mut seen = Vec::new();
+    // On the topic itself, where no inbox helps; and what comes behind the last of them.
+    let seen = Mutex::new(Vec::new());
     let connection = city.connection("tail");
-    let following = tail(&connection, "alpha", EVENTS, 0, |event| seen.push(event.position));
-    drop(tokio::time::timeout(Duration::from_secs(5), following).await);
+    let following = tail(&connection, "alpha", EVENTS, 0, |event| seen.lock().push(event.position));
+    let read = async {
+        until("all are read", async || seen.lock().iter().collect::<HashSet<_>>().len() == 800).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    tokio::select! {
+        ended = following => panic!("{ended:?}"),
+        () = read => {}
+    }
+    let mut seen = seen.into_inner();
     seen.sort_unstable();
     alpha.stop().await;
     beta.stop().await;

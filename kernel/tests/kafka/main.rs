@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kernel::clock::Clock;
-use kernel::events::kafka::{Connection, ensure_topics};
+use kernel::events::kafka::{Connection, ensure_topics, remove_topics};
 use kernel::events::{
     Event as _, EventDef, Fault, KafkaSettings, Payload, Reaction, Received, Road, Subject, move_edge,
 };
@@ -107,6 +107,15 @@ impl City {
         move_edge(&beta.store, &beta.health, "alpha", Road::Kafka, 4).await.unwrap();
         beta.hear(&self.directory, vec![noting()], 3);
         beta
+    }
+}
+
+impl Drop for City {
+    /// Others use this broker too.
+    fn drop(&mut self) {
+        let left = async { remove_topics(&self.connection("admin"), EVENTS).await };
+        let left = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(left));
+        left.err().into_iter().for_each(|why| println!("topics stay: {why}"));
     }
 }
 

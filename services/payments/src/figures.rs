@@ -12,7 +12,7 @@ const STANDINGS: [&str; 2] = ["asked", "unknown"];
 pub(crate) fn show_open_intents(metrics: &Metrics, store: &Store) {
     let open = metrics.gauge("payments_unresolved", "Intents whose outcome is not stored yet", ["state"]);
     let age = metrics.gauge("payments_oldest_unresolved_seconds", "Age of the oldest of them", ["state"]);
-    let store = store.clone();
+    let store = store.across("a figure of the whole service");
     metrics.ask_when_read(move || {
         let (open, age, store) = (open.clone(), age.clone(), store.clone());
         async move {

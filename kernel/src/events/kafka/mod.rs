@@ -18,7 +18,7 @@ mod topics;
 pub use client::Connection;
 pub use rewind::replay_since;
 pub use tail::tail;
-pub use topics::{Topics, ensure_topics};
+pub use topics::{Topics, ensure_topics, remove_topics};
 
 pub(crate) use group::GroupConsumer;
 pub(crate) use relay::Relay;

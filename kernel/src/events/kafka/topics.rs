@@ -52,6 +52,22 @@ pub async fn ensure_topics<'a>(
     Ok(topics)
 }
 
+/// Removes the topics of these events with everything in them: for tests, and for a city that leaves its cluster.
+///
+/// # Errors
+/// No broker answers.
+pub async fn remove_topics<'a>(
+    connection: &Connection,
+    events: impl IntoIterator<Item = &'a EventDef>,
+) -> Result<(), String> {
+    let topics = connection.settings().topics(events);
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let admin: AdminClient<Quiet> = connection.asking()?;
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let removed = admin.delete_topics(&names, &options).await;
+    removed.map(drop).map_err(|e| unreachable(connection.settings(), &e.to_string()))
+}
+
 fn unreachable(settings: &KafkaSettings, why: &str) -> String {
     format!("kafka.brokers = {}: {why}; is the address right, and does a broker run there?", settings.brokers)
 }

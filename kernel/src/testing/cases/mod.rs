@@ -43,7 +43,9 @@ impl Case {
     /// # Errors
     /// The promise does not hold, or the planted fault was found.
     pub async fn run(&self, stage: &Stage) -> Result<String, String> {
-        AssertUnwindSafe((self.run)(stage)).catch_unwind().await.map_err(|panic| reason(&*panic))
+        let played = AssertUnwindSafe((self.run)(stage)).catch_unwind().await;
+        stage.leave().await;
+        played.map_err(|panic| reason(&*panic))
     }
 }
 

@@ -80,6 +80,9 @@ pub(super) const ORG: Uuid = Uuid::from_u128(7);
 /// How often a passing trouble is tried.
 pub(super) const TRIES: u32 = 5;
 
+/// Enough to be read side by side, and few enough for a small broker.
+const PARTITIONS: i32 = 2;
+
 /// A place for one case.
 pub struct Stage {
     folder: TempDir,
@@ -125,14 +128,29 @@ impl Stage {
     pub async fn on_kafka(postgres: Option<String>, brokers: &str, seeded: bool) -> Result<Self, String> {
         let mut stage = Self::on_stream(postgres, seeded)?;
         let prefix = format!("t{}.", ids::fresh().simple());
-        let settings =
-            KafkaSettings { brokers: brokers.to_owned(), prefix, session_timeout_ms: 2000, ..KafkaSettings::default() };
+        let settings = KafkaSettings {
+            brokers: brokers.to_owned(),
+            prefix,
+            partitions: PARTITIONS,
+            session_timeout_ms: 2000,
+            ..KafkaSettings::default()
+        };
         let secrets = crate::secrets::Secrets::open(&stage.folder.path().join("secrets")).map_err(|e| e.to_string())?;
         let connection = crate::events::kafka::Connection::new(&settings, "admin", &secrets)?;
         crate::events::kafka::ensure_topics(&connection, EVENTS).await?;
         stage.kafka = Some(connection);
         stage.road = Road::Kafka;
         Ok(stage)
+    }
+
+    /// Leaves nothing on a broker that others use too.
+    pub(super) async fn leave(&self) {
+        #[cfg(feature = "kafka")]
+        if let Some(connection) = &self.kafka
+            && let Err(why) = crate::events::kafka::remove_topics(connection, EVENTS).await
+        {
+            tracing::warn!(%why, "topics of a case stay on the broker");
+        }
     }
 
     fn engine(&self, database: &str) -> Engine {
@@ -180,7 +198,7 @@ impl Stage {
 
     /// Lets a consumer read the publisher by this bus.
     pub(super) async fn take(&self, station: &Station, road: Road) -> bool {
-        let slices = usize::try_from(KafkaSettings::default().partitions).expect("a small number");
+        let slices = usize::try_from(PARTITIONS).expect("a small number");
         move_edge(&station.store, &station.health, "alpha", road, slices).await.expect("its database is there")
     }
 

@@ -153,7 +153,7 @@ impl Chosen {
         let missing = setup.missing(&chosen);
         missing.iter().for_each(left_out);
         let lacks = |name: &str| missing.iter().any(|m| m.engine == name);
-        let here = chosen.iter().filter(|e| !lacks(e.name) && !(lacks("postgres") && e.after.contains(&"postgres")));
+        let here = chosen.iter().filter(|e| !(lacks(e.name) || lacks("postgres") && e.after.contains(&"postgres")));
         Ok(here.copied().collect())
     }
 

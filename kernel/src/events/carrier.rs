@@ -200,12 +200,12 @@ impl Carrier {
             let relays = self.0.settings.relay && !relay.events.is_empty();
             let sending = async {
                 if relays {
-                    relay.run(stop.clone()).await
+                    relay.run(stop.clone()).await;
                 }
             };
             let reading = async {
                 if !group.reactions.is_empty() {
-                    group.run(stop.clone()).await
+                    group.run(stop.clone()).await;
                 }
             };
             futures::join!(sending, reading);

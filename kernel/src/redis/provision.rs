@@ -51,8 +51,9 @@ pub struct Provisioned {
 #[error("{0}")]
 pub struct ProvisionError(pub(super) String);
 
-/// Makes or renews the user of each member: its own keys and channels, no administration, nothing that shows or touches
-/// others' keys. Both passwords of a secret under rotation are good. The default user is switched off, unless it is the
+/// Makes or renews the user of each member: its own keys and channels, and no administration.
+///
+/// Nothing that a user may say shows or touches others' keys. Both passwords of a secret under rotation are good. The default user is switched off, unless it is the
 /// administrator.
 ///
 /// # Errors

@@ -53,10 +53,10 @@ impl Server {
 
     /// Settings with its address. An answer may take longer than elsewhere, because a machine that runs tests is busy.
     pub fn settings(&self) -> RedisSettings {
-        self.settings_at(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
+        Self::settings_at(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
     }
 
-    fn settings_at(&self, address: SocketAddr) -> RedisSettings {
+    fn settings_at(address: SocketAddr) -> RedisSettings {
         RedisSettings {
             url: format!("redis://{address}"),
             connect_ms: 5000,
@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// Who may make users.
-    pub fn administrator(&self) -> Administrator {
+    pub fn administrator() -> Administrator {
         Administrator { user: ADMINISTRATOR.to_owned(), password: Some(Secret::new(PASSWORD.as_bytes())) }
     }
 
@@ -78,7 +78,7 @@ impl Server {
 
     /// Makes users for these members.
     pub async fn provide(&self, members: &[&str]) -> Provisioned {
-        let made = provision(&self.settings(), &self.administrator(), &self.secrets, members).await;
+        let made = provision(&self.settings(), &Self::administrator(), &self.secrets, members).await;
         made.expect("users can be made")
     }
 
@@ -92,7 +92,7 @@ impl Server {
     pub async fn member_far_away(&self, name: &str, delay: Duration) -> Redis {
         self.provide(&[name]).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let settings = self.settings_at(listener.local_addr().expect("it is bound"));
+        let settings = Self::settings_at(listener.local_addr().expect("it is bound"));
         self.tasks.spawn("slow line", slow_line(listener, self.port, delay, self.tasks.clone()));
         self.open(name, &settings).await
     }

@@ -15,6 +15,7 @@ pub fn told(name: &str) -> Option<String> {
 ///
 /// # Panics
 /// Where `FX_TEST_REQUIRE_ENGINES` is 1 and the variable is not set.
+#[expect(clippy::print_stdout, reason = "a test says why it does not run there")]
 pub fn address(variable: &str) -> Option<String> {
     let found = told(variable);
     if found.is_none() {

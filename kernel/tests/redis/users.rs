@@ -128,7 +128,7 @@ async fn a_member_without_its_user_goes_on_without_and_says_how_to_make_one() {
 async fn cities_that_share_a_redis_differ_by_their_prefix() {
     let Some(server) = Server::start().await else { return };
     let settings = RedisSettings { prefix: "berlin-".to_owned(), ..server.settings() };
-    provision(&settings, &server.administrator(), server.secrets(), &["orders"]).await.unwrap();
+    provision(&settings, &Server::administrator(), server.secrets(), &["orders"]).await.unwrap();
     assert_eq!(user_of(&settings, "orders"), "berlin-orders");
     let tasks = Tasks::new();
     let redis = Redis::open(&settings, "orders", server.secrets(), &tasks).await.unwrap().unwrap();

@@ -27,7 +27,7 @@ const LOOKED_UP: Duration = Duration::from_secs(3);
 
 /// Bring every database up to this program.
 ///
-/// With `[postgres]` in the settings it needs an administrator's address, in a file or in FOODEXPRESS_ADMIN_URL. It makes
+/// With `[postgres]` in the settings it needs an administrator's address, in a file or in `FOODEXPRESS_ADMIN_URL`. It makes
 /// for each service a schema, a role that owns it and a role that logs in, and puts that one's password into the secrets.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: foodexpress migrate --admin-url-file /run/secrets/postgres-admin")]

@@ -27,7 +27,7 @@ pub(super) async fn make(data: &DataFolder, out: Output) -> Result<serde_json::V
     topics.kept.iter().for_each(|topic| out.say(format!("topic {topic}: as it should be")));
     anyhow::ensure!(topics.differ.is_empty(), "topics differ from the settings:\n{}", topics.differ.join("\n"));
     if settings.security_protocol == kernel::events::Protection::SaslPlaintext {
-        out.say("rights of the services: `foodexpress bus acl` prints the lines for Kafka's own kafka-acls".to_owned());
+        out.say("rights of the services: `foodexpress bus acl` prints the lines for Kafka's own kafka-acls");
     }
     Ok(json!(topics))
 }

@@ -111,7 +111,7 @@ impl<'a> Member<'a> {
                         self.hand_on(message);
                         Ok(())
                     }
-                    Err(error) => self.trouble(&error),
+                    Err(error) => Self::trouble(&error),
                 },
             };
             if let Err(ended) = turned {
@@ -121,7 +121,7 @@ impl<'a> Member<'a> {
     }
 
     /// What the client says beside records: most of it passes by itself.
-    fn trouble(&self, error: &KafkaError) -> Result<(), Ended> {
+    fn trouble(error: &KafkaError) -> Result<(), Ended> {
         use rdkafka::error::RDKafkaErrorCode as Code;
         match error {
             KafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset;
 use uuid::Uuid;
 
@@ -20,6 +21,8 @@ use crate::{params, sql};
 
 /// Events are timed when their unit begins and placed when it ends: so much earlier reading begins.
 const MARGIN: Duration = Duration::from_secs(60);
+/// Between two questions of a client that does not know its brokers yet.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Reads a publisher's topics again from `position` on, which had come at `time`. False if the road is not Kafka.
 ///
@@ -72,6 +75,18 @@ async fn rewind(
     inbox::set_place(tx, publisher, &Place { epoch, position: (position - 1).max(0) }).await.map(drop)
 }
 
+/// A client that has just begun may know an older leader than the broker does, or none: it is asked again until it does.
+fn times_known(consumer: &BaseConsumer<Quiet>, asked: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+    let began = Instant::now();
+    loop {
+        let found = consumer.offsets_for_times(asked.clone(), PATIENCE);
+        if found.is_ok() || began.elapsed() >= PATIENCE {
+            return found;
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
 /// The first offset of each partition that is not older than `time`; the end where nothing is.
 async fn offsets_at(
     connection: &Connection,
@@ -87,7 +102,7 @@ async fn offsets_at(
             let part = i32::try_from(*part).unwrap_or(-1);
             asked.add_partition_offset(topic, part, Offset::Offset(time.millis())).map_err(|e| e.to_string())?;
         }
-        let found = consumer.offsets_for_times(asked, PATIENCE).map_err(|e| format!("offsets at {time}: {e}"))?;
+        let found = times_known(&consumer, &asked).map_err(|e| format!("offsets at {time}: {e}"))?;
         let mut starts = BTreeMap::new();
         for element in found.elements() {
             let (topic, part) = (element.topic().to_owned(), element.partition());

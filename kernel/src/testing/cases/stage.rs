@@ -15,7 +15,7 @@ use crate::events::{
 };
 use crate::ids;
 use crate::registry::Directory;
-use crate::store::{Engine, Migration, Options, Scalar, Store, Tx};
+use crate::store::{Engine, Migration, Options, Scalar, Store, StoreError, Tx, WriteError};
 use crate::testing::bus::{self, Difference};
 use crate::testing::scratch;
 use crate::testing::station::Station;
@@ -261,13 +261,21 @@ pub(super) async fn emit<E: Event>(store: &Store, id: Uuid, note: &str, wrap: fn
             tx.emit(wrap(Thing { org: ORG, id, version, note }))
         }
     };
-    store.write(unit).await.expect("a change is written");
+    // Writers of one thing wait for each other, on a busy machine for longer than a lock is waited for.
+    let mut tries = 1;
+    loop {
+        match store.write(unit.clone()).await {
+            Ok(()) => return,
+            Err(WriteError::Unit(StoreError::LockTimeout)) if tries < 20 => tries += 1,
+            Err(error) => panic!("a change is written: {error}"),
+        }
+    }
 }
 
 /// Runs one statement against a database behind the bus's back.
 pub(super) async fn tamper(store: &Store, sql: fn() -> crate::store::Sql<()>) {
     let unit = move |tx: Tx| async move { tx.run(sql(), params![]).await };
-    store.write(unit).await.map_err(|e: crate::store::WriteError<_>| e.to_string()).expect("it is tampered with");
+    store.write(unit).await.map_err(|e: WriteError<_>| e.to_string()).expect("it is tampered with");
 }
 
 async fn note_effect(tx: &Tx, event: &Received<ThingChanged>) -> Result<(), Fault> {

@@ -202,6 +202,12 @@ pub(crate) async fn serve(
         must_take_another(&map, &registry, &common.configuration, &seat.service)?;
     }
     let rotation = rotation::join(&mut common, &registry, map.registrar)?;
+    if seat.service == GATEWAY
+        && let Some(rotation) = &rotation
+    {
+        // Before its port is open: whoever came now would be told that there is nobody.
+        rotation.know_all().await;
+    }
     let listener = listener(name, seat.address).await?;
     let address = listener.local_addr()?;
     if seat.service == GATEWAY {

@@ -25,6 +25,8 @@ use crate::services;
 
 /// From leaving the list to closing the port: the way of the news to those who call.
 const NEWS: Duration = Duration::from_millis(200);
+/// How long a gateway waits for services that have nobody on the list.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 pub(super) const TABLE: &str = "registry";
 
 /// A member that reads the list, and can enter it.
@@ -113,6 +115,15 @@ pub(crate) async fn until_listed(data: &DataFolder, map: &CityMap, who: &Member,
 }
 
 impl Joined {
+    /// Waits until every service has somebody on the list; not for ever, because one that is gone must not keep all shut.
+    pub(super) async fn know_all(&self) {
+        let services = services::manifests();
+        let names: Vec<&str> = services.iter().map(|m| m.name).collect();
+        if tokio::time::timeout(KNOWN_WITHIN, self.rotation.until_listed(&names)).await.is_err() {
+            tracing::warn!("the gateway opens although not every service has an instance on the list");
+        }
+    }
+
     /// Enters a service as long as it is ready.
     pub(super) fn enter(self, running: &Running, address: SocketAddr) -> Place {
         self.rotation.report(&running.metrics, &running.health);

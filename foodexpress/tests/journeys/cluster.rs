@@ -69,7 +69,7 @@ fn be_served(doors: &[String], token: &str, stop: &AtomicBool) -> BTreeMap<Strin
             0 => {
                 http.put(format!("{door}/api/v1/notifications/preferences")).header("idempotency-key", key).json(&wish)
             }
-            1 => http.get(format!("{door}/api/v1/orders")),
+            1 => http.get(format!("{door}/api/v1/notifications")),
             _ => http.get(format!("{door}/api/v1/restaurants")),
         };
         let mut number = 0;
@@ -81,6 +81,9 @@ fn be_served(doors: &[String], token: &str, stop: &AtomicBool) -> BTreeMap<Strin
                 match ask(door, number, &key).bearer_auth(token).send().await {
                     Ok(answer) => {
                         said = answer.status().as_u16().to_string();
+                        if said != "200" {
+                            said = format!("{said} {}", answer.text().await.unwrap_or_default());
+                        }
                         break;
                     }
                     Err(error) => said = format!("{error:?}"),

@@ -149,22 +149,31 @@ async fn break_and_judge(
                 None => Ok(killer::Toll::default()),
             }
         };
-        let (ordered, toll, engines) = tokio::join!(
+        let ((), toll, engines) = tokio::try_join!(
             load.run(violence.orders, span, |n| watch.placed(n)),
             killer::carry_out(&blows, city, |n| watch.killed(n)),
             on_engines,
-        );
-        ordered?;
-        let toll = toll?.with(engines?);
+        )?;
+        let toll = toll.with(engines);
         watch.stage("waiting for every order to end");
         let began = Instant::now();
         let audit = settle(&insider, &load).await?;
         stop.cancel();
         Ok::<_, anyhow::Error>((toll, audit, began.elapsed()))
     };
-    let (kitchens, broken) = tokio::join!(kitchens, breaking);
-    kitchens?;
-    let (mut toll, mut audit, settled) = broken?;
+    let tending = async {
+        match &site {
+            Some(site) => site.tend().await,
+            None => std::future::pending().await,
+        }
+    };
+    let (_, (mut toll, mut audit, settled)) = tokio::select! {
+        ended = async { tokio::try_join!(kitchens, breaking) } => ended?,
+        Err(error) = tending => return Err(error),
+    };
+    if let Some(site) = &site {
+        toll.by_member.extend(site.died());
+    }
     for member in &toll.gone {
         audit.findings.push(format!("{member} did not come back after a kill"));
     }

@@ -1,11 +1,13 @@
 //! What is done to the engines of a cluster while customers order, one after another, and how long the city takes to be well.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use engines::{Action, Remote, Status};
+use engines::{Action, Remote, State, Status};
 use futures::future::LocalBoxFuture;
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use super::killer::{BACK_WITHIN, Toll, probe};
@@ -13,6 +15,8 @@ use crate::city::Supervised;
 
 /// How long what was killed stays away, and what was frozen stays frozen.
 const AWAY: Duration = Duration::from_secs(2);
+/// Between two looks at engines that died by themselves.
+const TEND: Duration = Duration::from_millis(500);
 
 /// One act against an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +75,40 @@ pub(super) struct Site<'a, 'r> {
     remote: Remote,
     city: &'a Supervised,
     refill: &'a Refill<'r>,
+    /// Held while an engine is down on purpose.
+    at_work: Mutex<()>,
+    died: parking_lot::Mutex<BTreeMap<String, usize>>,
 }
 
 impl<'a, 'r> Site<'a, 'r> {
     /// The engines that run in this folder, under this city.
     pub(super) fn new(folder: &Path, city: &'a Supervised, refill: &'a Refill<'r>) -> Result<Self> {
-        Ok(Self { remote: Remote::at(folder)?, city, refill })
+        Ok(Self {
+            remote: Remote::at(folder)?,
+            city,
+            refill,
+            at_work: Mutex::default(),
+            died: parking_lot::Mutex::default(),
+        })
+    }
+
+    /// Starts engines that died without our doing, as a service manager would: some do under such treatment.
+    pub(super) async fn tend(&self) -> Result<()> {
+        loop {
+            let turn = self.at_work.lock().await;
+            for node in self.remote.status().await?.iter().filter(|node| node.state == State::Ended) {
+                tracing::warn!(node = node.name, "an engine died by itself and is started again; its log says why");
+                *self.died.lock().entry(format!("{} died by itself", node.engine)).or_default() += 1;
+                self.remote.act(Action::Restart, &node.name).await?;
+            }
+            drop(turn);
+            sleep(TEND).await;
+        }
+    }
+
+    /// Engines that died by themselves.
+    pub(super) fn died(&self) -> BTreeMap<String, usize> {
+        self.died.lock().clone()
     }
 
     /// Carries out the plan; what this set of engines does not have is left out.
@@ -84,10 +116,12 @@ impl<'a, 'r> Site<'a, 'r> {
         let mut toll = Toll::default();
         for (after, sabotage) in plan {
             sleep(*after).await;
+            let turn = self.at_work.lock().await;
             let (began, name) = (Instant::now(), sabotage.name());
             if !self.strike(*sabotage).await.with_context(|| name.clone())? {
                 continue;
             }
+            drop(turn);
             struck(1);
             *toll.by_member.entry(name.clone()).or_default() += 1;
             match self.until_well(began).await {

@@ -97,7 +97,7 @@ impl Load {
         let mut answer = client.insist(Method::POST, "/api/v1/orders", Some(&body)).await?;
         if answer.status == reqwest::StatusCode::UNAUTHORIZED {
             // Tokens last ten minutes; a long run outlives them.
-            let fresh = self.sign_in_again(email).await?;
+            let fresh = self.guest.with_token(insist_on_signing_in(&self.guest, email).await?);
             *slot.lock() = fresh.clone();
             answer = fresh.insist(Method::POST, "/api/v1/orders", Some(&body)).await?;
         }
@@ -111,17 +111,18 @@ impl Load {
         }
         Ok(())
     }
+}
 
-    async fn sign_in_again(&self, email: &str) -> Result<Client> {
-        let mut tries = 0;
-        loop {
-            match sign_in(&self.guest, email, contracts::demo::PASSWORD).await {
-                Ok(token) => return Ok(self.guest.with_token(token)),
-                Err(error) if tries >= 50 => return Err(error),
-                Err(_) => tries += 1,
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+/// Signs in under fire: what is broken off is begun again.
+async fn insist_on_signing_in(guest: &Client, email: &str) -> Result<String> {
+    let mut tries = 0;
+    loop {
+        match sign_in(guest, email, contracts::demo::PASSWORD).await {
+            Ok(token) => return Ok(token),
+            Err(error) if tries >= 150 => return Err(error),
+            Err(_) => tries += 1,
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -130,7 +131,8 @@ pub(super) async fn work_kitchens(map: &CityMap, seed: u64, stop: CancellationTo
     let guest = Client::new(map.gateways())?;
     let mut owners = Vec::new();
     for number in 0..contracts::demo::ORGANISATIONS {
-        owners.push(crate::walk::as_account(&guest, &format!("owner{number}@demo.example")).await?);
+        let email = format!("owner{number}@demo.example");
+        owners.push(guest.with_token(insist_on_signing_in(&guest, &email).await?));
     }
     while !stop.is_cancelled() {
         for owner in &owners {

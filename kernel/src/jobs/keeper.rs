@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -10,8 +11,9 @@ use super::lease::{LIFE, Lease};
 use super::record::{self, RunRow};
 use crate::store::{Store, StoreError, WriteError};
 
-/// How often one looks whether a taken lease has become free.
+/// How often one looks whether a taken lease has become free, and how often where its holder is told of the same work.
 const LOOK: Duration = Duration::from_millis(250);
+const LOOK_TOLD: Duration = Duration::from_secs(1);
 /// A lease is kept this long after the last work: under load it is not taken and given back for each commit.
 const LINGER: Duration = Duration::from_millis(250);
 /// The same where one process has the database to itself, and nobody waits for what it holds.
@@ -48,22 +50,30 @@ impl Keeper {
         if self.store.orders_by_insert() { LINGER_ALONE } else { LINGER }
     }
 
-    /// Waits until the lease is ours; none at shutdown.
-    pub(super) async fn hold(&mut self, shutdown: &CancellationToken) -> Option<Lease> {
+    /// Waits until the lease is ours; none at shutdown. A wake-up means that its holder may have just given it back.
+    pub(super) async fn hold(&mut self, shutdown: &CancellationToken, wake: Option<&Notify>) -> Option<Lease> {
         loop {
             if shutdown.is_cancelled() {
                 return None;
             }
             let pause = match self.try_hold().await {
                 Ok(Some(lease)) => return Some(lease),
+                Ok(None) if self.store.hears_siblings() => LOOK_TOLD,
                 Ok(None) => LOOK,
                 Err(error) => {
                     tracing::warn!(lease = self.name, %error, "a lease could not be asked for");
                     TROUBLE
                 }
             };
+            let woken = async {
+                match wake {
+                    Some(wake) => wake.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return None,
+                () = woken => {}
                 () = sleep(pause) => {}
             }
         }

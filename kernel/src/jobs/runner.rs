@@ -100,7 +100,7 @@ impl Runner {
                 return self.keeper.release(ran.clone()).await;
             }
         }
-        if self.keeper.hold(&self.shutdown).await.is_some() {
+        if self.keeper.hold(&self.shutdown, Some(wake)).await.is_some() {
             *ran = self.once().await.or(ran.take());
         }
     }
@@ -125,7 +125,7 @@ impl Runner {
             () = self.shutdown.cancelled() => return Ok(()),
             () = reach(self.store.clock(), due) => {}
         }
-        if self.store.clock().now() < due || self.keeper.hold(&self.shutdown).await.is_none() {
+        if self.store.clock().now() < due || self.keeper.hold(&self.shutdown, None).await.is_none() {
             return Ok(());
         }
         let still_due = self.due().await?.is_some_and(|due| due <= self.store.clock().now());
@@ -150,7 +150,7 @@ impl Runner {
     /// One run under the held lease; none if it was cut short.
     async fn once(&mut self) -> Option<RunRow> {
         let started = self.store.clock().now();
-        let lease = self.keeper.hold(&self.shutdown).await?;
+        let lease = self.keeper.hold(&self.shutdown, None).await?;
         let name = Name("job", self.job.name);
         let span = Span::at(Trace::start(), Trace::default(), Role::Internal, name);
         let look = |span: &mut Span, ended: &Result<(), String>| {

@@ -112,7 +112,7 @@ impl Timers {
             });
             if due.is_empty() {
                 self.wait(next).await;
-            } else if let Some(lease) = self.keeper.hold(&self.shutdown).await {
+            } else if let Some(lease) = self.keeper.hold(&self.shutdown, Some(&self.wake)).await {
                 let all = fire_all(self.store.clone(), self.timers.clone(), lease, due);
                 if let Some(Fired::Zombie) = self.keeper.run(all, &self.shutdown).await {
                     self.keeper.forget();

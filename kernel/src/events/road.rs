@@ -119,7 +119,7 @@ pub struct KafkaSettings {
     /// Copies that must have an event before it counts as published.
     #[schemars(extend("x-restart" = true))]
     pub min_insync_replicas: i32,
-    /// How long topics keep events, in milliseconds.
+    /// How long topics keep events from when they were sent, in milliseconds.
     #[schemars(extend("x-restart" = true))]
     pub retention_ms: i64,
     /// The largest event that is sent or taken, in bytes.

@@ -334,7 +334,6 @@ impl Outlet {
             .partition(partition)
             .key(&key)
             .payload(&event.payload)
-            .timestamp(event.created_at.millis())
             .headers(record::headers(event, stamp));
         self.producer.send_result(record).map_err(|(error, _)| error.to_string())
     }

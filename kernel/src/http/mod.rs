@@ -4,6 +4,7 @@ mod answer;
 pub mod assertion;
 pub mod body;
 mod connection;
+mod nul;
 mod pipeline;
 pub mod problem;
 mod refusal;
@@ -13,6 +14,7 @@ pub mod server;
 
 pub use answer::{Accepted, Answer, Created, Done, Json, Page, Reply};
 pub use assertion::{Identity, Signer};
+pub use nul::TextRefusal;
 pub use pipeline::guard;
 pub(crate) use pipeline::{Front, router};
 pub use problem::Problem;

@@ -162,7 +162,8 @@ fn principal(claims: Claims, generation: u64) -> Principal {
         email: claims.email,
         roles: claims.roles,
         orgs: claims.orgs,
-        auth_time: claims.auth_time.unwrap_or(claims.iat),
+        // A token that does not say when its bearer signed in was not signed in for just now, however new it is.
+        auth_time: claims.auth_time.unwrap_or(0),
         session: claims.sid,
     };
     Principal {

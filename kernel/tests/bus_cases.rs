@@ -57,14 +57,12 @@ mod kafka {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "a broker full of other tests' topics answers too late; run it by name on a fresh one"]
     async fn kafka_keeps_every_promise_on_sqlite() {
         let Some(brokers) = told("FX_TEST_KAFKA") else { return };
         play(Ok(()), || Stage::on_kafka(None, &brokers, false)).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "a broker full of other tests' topics answers too late; run it by name on a fresh one"]
     async fn kafka_keeps_every_promise_on_postgres() {
         let (Some(brokers), Some(postgres)) = (told("FX_TEST_KAFKA"), told("FX_TEST_POSTGRES")) else { return };
         play(Ok(()), || Stage::on_kafka(Some(postgres.clone()), &brokers, false)).await;

@@ -94,7 +94,8 @@ pub(crate) struct Settings<'a> {
 
 impl Settings<'_> {
     /// Short sessions, so that a broker that was killed is let in again within seconds, and so that a test need not wait
-    /// for a member of a group to be given up; everything on as many nodes as there are.
+    /// for a member of a group to be given up; everything on as many nodes as there are. What is older than its topic keeps
+    /// goes within a second, so that tests meet it every time and not when one happens to run at the fifth minute.
     pub(crate) fn properties(&self) -> String {
         let voters: Vec<String> =
             self.nodes.iter().enumerate().map(|(at, (_, port))| format!("{}@127.0.0.1:{port}", at + 1)).collect();
@@ -118,6 +119,8 @@ group.consumer.min.session.timeout.ms=1000
 group.consumer.min.heartbeat.interval.ms=200
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+log.initial.task.delay.ms=1000
+log.retention.check.interval.ms=1000
 default.replication.factor={copies}
 min.insync.replicas={in_sync}
 ",

@@ -7,11 +7,33 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use kernel::http::Caller;
 use kernel::http::assertion::Signer;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::city::{City, Mint, NOW, SECRET, claims};
+
+/// The headers that a service saw.
+fn headers(seen: &Value) -> HeaderMap {
+    let all = seen["headers"].as_object().unwrap().iter();
+    let parsed = all.map(|(name, values)| (name.parse().unwrap(), values[0].as_str().unwrap().parse().unwrap()));
+    parsed.collect::<Vec<(http::HeaderName, http::HeaderValue)>>().into_iter().collect()
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_tell_of_a_sign_in_counts_as_no_fresh_one() {
+    let city = City::start().await;
+    let told = async |token: String| {
+        let (status, seen) = city.order(&token).await;
+        assert_eq!(status, 200, "{seen}");
+        let (_, who) = Signer::new(SECRET).verify(&headers(&seen), "orders", NOW).unwrap();
+        Caller(who.unwrap()).signed_in_within(Duration::from_secs(900), NOW)
+    };
+    assert!(told(city.token()).await.is_ok());
+    let silent = city.mint.token(|claims| drop(claims.as_object_mut().unwrap().remove("auth_time")));
+    assert_eq!(told(silent).await.unwrap_err().code, "fresh_sign_in_required");
+}
 
 #[tokio::test]
 async fn a_good_token_becomes_signed_identity_headers_and_is_not_passed_on() {
@@ -19,11 +41,7 @@ async fn a_good_token_becomes_signed_identity_headers_and_is_not_passed_on() {
     let (status, seen) = city.order(&city.token()).await;
     assert_eq!(status, 200, "{seen}");
     assert!(seen["headers"]["authorization"].is_null());
-    let mut headers = HeaderMap::new();
-    for (name, values) in seen["headers"].as_object().unwrap() {
-        let name: http::HeaderName = name.parse().unwrap();
-        headers.insert(name, values[0].as_str().unwrap().parse().unwrap());
-    }
+    let headers = headers(&seen);
     let (caller, who) = Signer::new(SECRET).verify(&headers, "orders", NOW).unwrap();
     let who = who.unwrap();
     assert_eq!((caller.as_str(), who.email.as_str()), ("gateway", "ann@example.org"));

@@ -163,7 +163,7 @@ pub(super) fn refusals(city: &City<'_>) -> String {
             "Every error is `application/problem+json` with a stable `code`.\n\n| code | status | by | what it means, what to do |\n|---|---|---|---|"
         ),
     );
-    for doc in crate::idempotency::IdempotencyRefusal::DOCS {
+    for doc in [crate::http::TextRefusal::DOCS, crate::idempotency::IdempotencyRefusal::DOCS].concat() {
         line(&mut out, format_args!("| `{}` | {} | every service | {} |", doc.code, doc.status, doc.detail));
     }
     for m in city.manifests {

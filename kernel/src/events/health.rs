@@ -68,6 +68,8 @@ pub struct BusHealth(Arc<Shared>);
 pub struct RelayHealth {
     /// Up to which position everything of its share is on Kafka.
     pub upto: i64,
+    /// How many producers it has had: each begins at the first event that was not acknowledged.
+    pub producers: u64,
     /// The last thing that went wrong, while it has not been made good.
     pub last_error: Option<String>,
 }

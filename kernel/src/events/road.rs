@@ -119,7 +119,7 @@ pub struct KafkaSettings {
     /// Copies that must have an event before it counts as published.
     #[schemars(extend("x-restart" = true))]
     pub min_insync_replicas: i32,
-    /// How long topics keep events, in milliseconds.
+    /// How long topics keep events from when they were sent, in milliseconds.
     #[schemars(extend("x-restart" = true))]
     pub retention_ms: i64,
     /// The largest event that is sent or taken, in bytes.
@@ -207,6 +207,13 @@ impl Settings for KafkaSettings {
         if self.min_insync_replicas > self.replication || self.min_insync_replicas < 1 {
             return Err("kafka.min_insync_replicas goes from 1 up to kafka.replication".to_owned());
         }
+        let patience = 100..=300_000;
+        if !patience.contains(&self.request_timeout_ms) || self.message_timeout_ms < self.request_timeout_ms + 100 {
+            return Err(
+                "kafka.request_timeout_ms goes from 100 to 300000, and kafka.message_timeout_ms is at least 100 more"
+                    .to_owned(),
+            );
+        }
         if !self.transactional_id_prefix.is_empty() && !self.enable_idempotence {
             return Err("kafka.transactional_id_prefix needs kafka.enable_idempotence = true".to_owned());
         }
@@ -278,6 +285,8 @@ mod tests {
             ("enable_auto_commit = true", "kafka.enable_auto_commit"),
             ("min_insync_replicas = 2", "kafka.min_insync_replicas"),
             ("isolation_level = \"dirty\"", "kafka.isolation_level"),
+            ("request_timeout_ms = 0", "kafka.request_timeout_ms"),
+            ("message_timeout_ms = 30000", "kafka.request_timeout_ms"),
         ] {
             let sources = Sources::new("FX").text("kafka.toml", &format!("[kafka]\n{toml}")).unwrap();
             let refused = config::load::<KafkaSettings>("kafka", &sources).unwrap_err().to_string();

@@ -4,7 +4,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use schemars::{JsonSchema, SchemaGenerator};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::problem::Problem;
 use crate::manifest::OperationShape;
@@ -142,14 +142,4 @@ impl Reply for Answer {
     fn describe(shape: &mut OperationShape, _: &mut SchemaGenerator) {
         shape.answers.push((200, "", None));
     }
-}
-
-/// One page of a list, and the token that asks for the next.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Page<T> {
-    /// The items, newest first unless the operation says otherwise.
-    pub items: Vec<T>,
-    /// Send it back as `page_token` to go on; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
 }

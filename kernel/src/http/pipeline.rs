@@ -11,6 +11,7 @@ use http::{Method, Response};
 
 use super::answer::Answer;
 use super::assertion::{Identity, Signer};
+use super::nul;
 use super::problem::Problem;
 use super::refusal::Fail;
 use super::request::{Request, unauthenticated};
@@ -137,7 +138,7 @@ impl<S: Send + Sync + 'static> Served<S> {
         let params = raw.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let (parts, body) = request.into_parts();
         let body = read_body(body, &self.front.limits).await.map_err(Problem::from)?;
-        Ok(Request {
+        let request = Request {
             method: parts.method,
             uri: parts.uri,
             route: self.doc.path,
@@ -146,7 +147,9 @@ impl<S: Send + Sync + 'static> Served<S> {
             body,
             identity,
             workload,
-        })
+        };
+        nul::refuse(&request)?;
+        Ok(request)
     }
 
     /// Runs the handler in one unit with its key: the same key again gets the same answer and no second effect.

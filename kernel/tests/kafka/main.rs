@@ -2,6 +2,7 @@
 #![cfg(feature = "kafka")]
 
 mod frozen;
+mod kept;
 mod records;
 mod topics;
 

@@ -103,10 +103,7 @@ pub(crate) fn may_end(caller: &Caller, session: &SessionRow, now: Timestamp) -> 
     if !SESSION_END.roles.iter().any(|role| caller.has(role)) {
         return Err(Fail::not_found());
     }
-    let age = now.seconds().saturating_sub(caller.auth_time);
-    if u64::try_from(age).is_ok_and(|age| age > FRESH.as_secs()) {
-        return Err(SessionRefusal::FreshSignInRequired.into());
-    }
+    caller.signed_in_within(FRESH, now).map_err(|_| SessionRefusal::FreshSignInRequired)?;
     Ok(Reason::Admin)
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use contracts::permissions::MESSAGE_WATCH;
 use garde::Validate;
 use kernel::clock::Timestamp;
-use kernel::http::{Body, Caller, Fail, Json, Page, Problem, Query, Routes};
+use kernel::http::page::{read_token, write_token};
+use kernel::http::{Body, Caller, Fail, Json, Page, Query, Routes};
 use kernel::manifest::Access::{May, SignedIn};
 use kernel::store::Tx;
 use schemars::JsonSchema;
@@ -86,11 +87,8 @@ pub(crate) async fn list_notifications(
     let before = read_token(list.page_token.as_deref())?;
     let wanted = Wanted { user: Some(caller.id()), order: list.order_id, before };
     let rows = store::mailbox(&state.store.read(), wanted, list.page_size + 1).await?;
-    let page = page(rows, list.page_size, |row| write_token(row.sent_at, row.message_id));
-    Ok(Json(Page {
-        items: page.items.into_iter().map(NotificationView::from).collect(),
-        next_page_token: page.next_page_token,
-    }))
+    let page = Page::cut(rows, list.page_size, |row| write_token((row.sent_at, row.message_id)));
+    Ok(Json(page.map(NotificationView::from)))
 }
 
 /// Whose messages to show, newest first.
@@ -179,11 +177,8 @@ pub(crate) async fn list_messages(
     let before = read_token(list.page_token.as_deref())?;
     let wanted = Wanted { user: list.user_id, order: list.order_id, before };
     let rows = store::messages(&state.store.read(), wanted, list.page_size + 1).await?;
-    let page = page(rows, list.page_size, |row| write_token(row.created_at, row.id));
-    Ok(Json(Page {
-        items: page.items.into_iter().map(MessageView::from).collect(),
-        next_page_token: page.next_page_token,
-    }))
+    let page = Page::cut(rows, list.page_size, |row| write_token((row.created_at, row.id)));
+    Ok(Json(page.map(MessageView::from)))
 }
 
 pub(crate) async fn show_preferences(state: Arc<Notifications>, caller: Caller) -> Result<Json<Preferences>, Fail> {
@@ -198,45 +193,4 @@ pub(crate) async fn put_preferences(
 ) -> Result<Json<Preferences>, Fail> {
     store::put_preferences(&tx, caller.id(), &wanted).await?;
     Ok(Json(wanted))
-}
-
-/// A place in a list that runs from newest to oldest.
-fn read_token(token: Option<&str>) -> Result<Option<(Timestamp, Uuid)>, Fail> {
-    let Some(token) = token else { return Ok(None) };
-    let parse = |token: &str| {
-        let (micros, id) = token.split_once('.')?;
-        Some((Timestamp::from_micros(i64::from_str_radix(micros, 16).ok()?), id.parse().ok()?))
-    };
-    match parse(token) {
-        Some(place) => Ok(Some(place)),
-        None => Err(Problem::new(400, "invalid_query", "page_token is not one that this list gave out.").into()),
-    }
-}
-
-fn write_token(at: Timestamp, id: Uuid) -> String {
-    format!("{:x}.{}", at.micros(), id.simple())
-}
-
-/// Cuts a list that was read with one row too many.
-fn page<T>(mut items: Vec<T>, size: i64, token: impl Fn(&T) -> String) -> Page<T> {
-    let size = usize::try_from(size).unwrap_or(items.len());
-    let more = items.len() > size;
-    items.truncate(size);
-    let next_page_token = items.last().filter(|_| more).map(token);
-    Page { items, next_page_token }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_token_leads_back_to_its_place_and_nonsense_is_refused() {
-        let (at, id) = (Timestamp::from_micros(1_800_000_000_123_456), Uuid::from_u128(7));
-        assert_eq!(read_token(Some(&write_token(at, id))).unwrap(), Some((at, id)));
-        assert_eq!(read_token(None).unwrap(), None);
-        for bad in ["", ".", "zz.7", "1f", "1f."] {
-            assert!(read_token(Some(bad)).is_err(), "{bad}");
-        }
-    }
 }

@@ -11,8 +11,7 @@ use contracts::permissions::{
     ADMIN, DELIVERY_PARTNER, MENU_EDIT, ORDER_CANCEL, ORDER_PLACE, ORDER_STATUS, RESTAURANT_OWNER, SUPPORT,
 };
 use garde::Validate;
-use kernel::clock::Timestamp;
-use kernel::http::{Caller, Fail, Page, Problem, Routes};
+use kernel::http::{Caller, Fail, Routes};
 use kernel::manifest::Access::{May, SignedIn};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -89,56 +88,12 @@ fn check_text(pointer: &str, text: &str) -> Result<(), Fail> {
     Ok(())
 }
 
-/// A place in a list that runs from newest to oldest.
-fn read_token(token: Option<&str>) -> Result<Option<(Timestamp, Uuid)>, Fail> {
-    let Some(token) = token else { return Ok(None) };
-    let parse = |token: &str| {
-        let (micros, id) = token.split_once('.')?;
-        Some((Timestamp::from_micros(i64::from_str_radix(micros, 16).ok()?), id.parse().ok()?))
-    };
-    match parse(token) {
-        Some(place) => Ok(Some(place)),
-        None => Err(Problem::new(400, "invalid_query", "page_token is not one that this list gave out.").into()),
-    }
-}
-
-fn write_token(at: Timestamp, id: Uuid) -> String {
-    format!("{:x}.{}", at.micros(), id.simple())
-}
-
-/// Cuts a list that was read with one item too many.
-fn page<T>(mut items: Vec<T>, size: i64, token: impl Fn(&T) -> String) -> Page<T> {
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let more = items.len() > size;
-    items.truncate(size);
-    let next_page_token = items.last().filter(|_| more).map(token);
-    Page { items, next_page_token }
-}
-
 #[cfg(test)]
 mod scenarios;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_page_token_leads_back_to_its_place_and_nonsense_is_refused() {
-        let (at, id) = (Timestamp::from_micros(1_800_000_000_123_456), Uuid::from_u128(7));
-        assert_eq!(read_token(Some(&write_token(at, id))).unwrap(), Some((at, id)));
-        assert_eq!(read_token(None).unwrap(), None);
-        for bad in ["", ".", "zz.7", "1f", "1f.", "99999999999999999999.00000000000000000000000000000007"] {
-            assert!(read_token(Some(bad)).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_full_page_points_at_the_next_and_the_last_does_not() {
-        let cut = |count: i64| page((0..count).collect(), 3, |n: &i64| n.to_string());
-        assert_eq!((cut(4).items, cut(4).next_page_token), (vec![0, 1, 2], Some("2".to_owned())));
-        assert_eq!((cut(3).items.len(), cut(3).next_page_token), (3, None));
-        assert_eq!((cut(0).items.len(), cut(0).next_page_token), (0, None));
-    }
 
     #[test]
     fn texts_carry_neither_card_numbers_nor_control_characters() {

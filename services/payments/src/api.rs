@@ -7,7 +7,7 @@ use contracts::payments::PaymentStatus;
 use contracts::permissions::{ADMIN, LEDGER_READ, PAYMENT_MAKE, PAYMENT_REFUND, SUPPORT};
 use kernel::clock::Timestamp;
 use kernel::http::{
-    Accepted, Body, Caller, Created, Done, Fail, Json, Page, Path, Problem, Query, Request, Routes, Whole,
+    Accepted, Body, Caller, Created, Done, Fail, Json, Page, Path, Problem, Query, Request, Routes, Whole, page,
 };
 use kernel::manifest::Access;
 use kernel::store::{Db, StoreError, Tx};
@@ -124,20 +124,14 @@ async fn list_payments(
     let Query(PaymentFilter { order_id, page_size, page_token }) = filter;
     let before = page_token.map(|token| read_token(&token)).transpose()?;
     let size = page_size.unwrap_or(20);
-    let mut rows = store::payments(&state.store.read(), viewer(&caller), order_id, before, size + 1).await?;
-    let more = i64::try_from(rows.len()).is_ok_and(|found| found > size);
-    if more {
-        rows.pop();
-    }
-    let next_page_token = rows.last().filter(|_| more).map(|p| format!("{}.{}", p.created_at.micros(), p.id.simple()));
-    Ok(Json(Page { items: rows.into_iter().map(PaymentView::from).collect(), next_page_token }))
+    let rows = store::payments(&state.store.read(), viewer(&caller), order_id, before, size + 1).await?;
+    let token = |p: &PaymentRow| format!("{}.{}", p.created_at.micros(), p.id.simple());
+    Ok(Json(Page::cut(rows, size, token).map(PaymentView::from)))
 }
 
-fn read_token(token: &str) -> Result<(Timestamp, Uuid), Fail> {
+fn read_token(token: &str) -> Result<page::Place, Fail> {
     let parts = token.split_once('.').and_then(|(micros, id)| Some((micros.parse().ok()?, id.parse().ok()?)));
-    let (micros, id) = parts.ok_or_else(|| {
-        Fail::from(Problem::new(400, "invalid_query", "The page token is not one that was given out."))
-    })?;
+    let (micros, id) = parts.ok_or_else(page::not_ours)?;
     Ok((Timestamp::from_micros(micros), id))
 }
 

@@ -92,7 +92,9 @@ impl Connection {
             ("max.in.flight.requests.per.connection", in_flight.to_owned()),
             ("linger.ms", "0".to_owned()),
             ("message.timeout.ms", settings.message_timeout_ms.to_string()),
+            // The first is what the broker may take to copy an event; only the second ends the wait for a silent one.
             ("request.timeout.ms", settings.request_timeout_ms.to_string()),
+            ("socket.timeout.ms", settings.request_timeout_ms.to_string()),
             ("message.max.bytes", settings.max_message_bytes.saturating_add(1 << 16).to_string()),
         ]);
         if !settings.transactional_id_prefix.is_empty() {
@@ -194,9 +196,13 @@ mod tests {
         let mut settings = KafkaSettings { brokers: "b:9092".into(), prefix: "t.".into(), ..KafkaSettings::default() };
         let plain = Connection::new(&settings, "payments", &secrets).unwrap();
         let producer = plain.producer(0);
-        for (name, wanted) in
-            [("enable.idempotence", "true"), ("acks", "all"), ("linger.ms", "0"), ("transactional.id", "")]
-        {
+        for (name, wanted) in [
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("linger.ms", "0"),
+            ("socket.timeout.ms", "30000"),
+            ("transactional.id", ""),
+        ] {
             assert_eq!(value(&producer, name), wanted, "{name}");
         }
         let consumer = plain.consumer("payments@127.0.0.1:8087");

@@ -115,7 +115,9 @@ impl Relay {
         // Before the first event: a producer's first idempotent answer takes half a second.
         let outlet = Outlet::open(&self.connection, share.rest, routes.clone()).await?;
         let upto = cursor::upto(&self.store, share).await.map_err(|e| own(&e))?;
-        self.health.relayed(share.rest, |stands| *stands = RelayHealth { upto, last_error: None });
+        self.health.relayed(share.rest, |stands| {
+            *stands = RelayHealth { upto, producers: stands.producers + 1, last_error: None };
+        });
         Ok(Sending { relay: self, share, outlet, routes, outbox, upto, held: None })
     }
 
@@ -334,7 +336,6 @@ impl Outlet {
             .partition(partition)
             .key(&key)
             .payload(&event.payload)
-            .timestamp(event.created_at.millis())
             .headers(record::headers(event, stamp));
         self.producer.send_result(record).map_err(|(error, _)| error.to_string())
     }

@@ -19,7 +19,7 @@ use crate::events::{BusHealth, offsets};
 use crate::store::{Store, StoreError, Tx};
 use crate::{params, sql};
 
-/// Events are timed when their unit begins and placed when it ends: so much earlier reading begins.
+/// Topics tell when a broker took an event, which is after its own time unless clocks differ: so much earlier reading begins.
 const MARGIN: Duration = Duration::from_secs(60);
 /// Between two questions of a client that does not know its brokers yet.
 const AGAIN: Duration = Duration::from_millis(100);

@@ -78,6 +78,8 @@ fn configs(settings: &KafkaSettings) -> BTreeMap<&'static str, String> {
         ("min.insync.replicas", settings.min_insync_replicas.to_string()),
         ("max.message.bytes", settings.max_message_bytes.saturating_add(1 << 16).to_string()),
         ("cleanup.policy", "delete".to_owned()),
+        // Kept from when it came here: a relay also sends what its outbox has had for longer than any topic keeps.
+        ("message.timestamp.type", "LogAppendTime".to_owned()),
     ])
 }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use garde::Validate;
 use kernel::clock::Timestamp;
-use kernel::http::{Caller, Done, Fail, Json, Page, Path, Problem, Query};
+use kernel::http::{Caller, Done, Fail, Json, Page, Path, Query, page};
 use kernel::store::Tx;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -57,14 +57,8 @@ pub(super) async fn list_sessions(
 ) -> Result<Json<Page<SessionView>>, Fail> {
     let after = query.page_token.as_deref().map(read_token).transpose()?;
     let size = query.page_size.unwrap_or(PAGE);
-    let mut rows = store::sessions_of(&state.store.read(), caller.id(), after, size + 1).await?;
-    let more = rows.len() > usize::try_from(size).unwrap_or(usize::MAX);
-    if more {
-        rows.pop();
-    }
-    let next_page_token = rows.last().filter(|_| more).map(write_token);
-    let items = rows.into_iter().map(|row| SessionView::of(row, &caller)).collect();
-    Ok(Json(Page { items, next_page_token }))
+    let rows = store::sessions_of(&state.store.read(), caller.id(), after, size + 1).await?;
+    Ok(Json(Page::cut(rows, size, write_token).map(|row| SessionView::of(row, &caller))))
 }
 
 pub(super) async fn end_session(
@@ -83,11 +77,11 @@ fn write_token(last: &SessionRow) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}.{}", last.opened_at.micros(), last.id.simple()))
 }
 
-fn read_token(text: &str) -> Result<(Timestamp, Uuid), Fail> {
+fn read_token(text: &str) -> Result<page::Place, Fail> {
     let read = || {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (micros, id) = text.split_once('.')?;
         Some((Timestamp::from_micros(micros.parse().ok()?), id.parse().ok()?))
     };
-    read().ok_or_else(|| Problem::new(400, "invalid_query", "page_token is not one that this list gave out.").into())
+    read().ok_or_else(|| page::not_ours().into())
 }

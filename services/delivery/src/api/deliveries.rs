@@ -127,12 +127,9 @@ pub(crate) async fn list_deliveries(
     }
     let courier = (!watches).then(|| caller.id());
     let wanted = Wanted { courier, status: list.status, before: list.page_token };
-    let mut rows = store::list_deliveries(&state.store.read(), wanted, list.page_size + 1).await?;
-    let size = usize::try_from(list.page_size).unwrap_or(rows.len());
-    let more = rows.len() > size;
-    rows.truncate(size);
-    let next_page_token = rows.last().filter(|_| more).map(|last| last.id.simple().to_string());
-    Ok(Json(Page { items: rows.into_iter().map(|row| DeliveryView::new(row, None)).collect(), next_page_token }))
+    let rows = store::list_deliveries(&state.store.read(), wanted, list.page_size + 1).await?;
+    let page = Page::cut(rows, list.page_size, |last| last.id.simple().to_string());
+    Ok(Json(page.map(|row| DeliveryView::new(row, None))))
 }
 
 /// Which delivery.

@@ -34,11 +34,3 @@ fn own_orgs(caller: &Caller) -> Option<AnyOf> {
 fn may_work(caller: &Caller, org: Uuid) -> bool {
     caller.has(ADMIN) || caller.belongs_to(org)
 }
-
-/// Rows of one more than a page, cut to the page, and whether there is a next one.
-fn cut<T>(mut rows: Vec<T>, page_size: i64) -> (Vec<T>, bool) {
-    let size = usize::try_from(page_size).unwrap_or(rows.len());
-    let more = rows.len() > size;
-    rows.truncate(size);
-    (rows, more)
-}

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{cut, may_work, own_orgs};
+use super::{may_work, own_orgs};
 use crate::Kitchen;
 use crate::store::{self, StockRow};
 use crate::ticket::Refusal;
@@ -72,9 +72,8 @@ pub(crate) async fn list_stock(
     let db = state.store.read();
     let rows =
         store::list_stock(&db, own_orgs(&caller), list.restaurant_id, list.page_token, list.page_size + 1).await?;
-    let (rows, more) = cut(rows, list.page_size);
-    let next_page_token = rows.last().filter(|_| more).map(|last| last.item_id.simple().to_string());
-    Ok(Json(Page { items: rows.into_iter().map(StockView::from).collect(), next_page_token }))
+    let page = Page::cut(rows, list.page_size, |last| last.item_id.simple().to_string());
+    Ok(Json(page.map(StockView::from)))
 }
 
 /// Which item.

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{cut, may_work, own_orgs};
+use super::{may_work, own_orgs};
 use crate::Kitchen;
 use crate::needs::TicketLine;
 use crate::steps::{self, Note, Outcome, in_minutes};
@@ -94,9 +94,8 @@ pub(crate) async fn list_tickets(
         before: list.page_token,
     };
     let rows = store::list_tickets(&state.store.read(), wanted, list.page_size + 1).await?;
-    let (rows, more) = cut(rows, list.page_size);
-    let next_page_token = rows.last().filter(|_| more).map(|last| last.id.simple().to_string());
-    Ok(Json(Page { items: rows.into_iter().map(TicketView::from).collect(), next_page_token }))
+    let page = Page::cut(rows, list.page_size, |last| last.id.simple().to_string());
+    Ok(Json(page.map(TicketView::from)))
 }
 
 /// Which ticket.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PAGE_SIZE, PageQuery, page};
+use super::{PAGE_SIZE, PageQuery};
 use crate::discount::{self, Discount, DiscountKind};
 use crate::{Orders, store};
 
@@ -116,8 +116,7 @@ pub(super) async fn list_discounts(
     check_owner(&caller, path.org_id)?;
     let size = query.page_size.unwrap_or(PAGE_SIZE);
     let found = store::discounts::list(&orders.store.read(), path.org_id, query.page_token, size + 1).await?;
-    let views = found.into_iter().map(DiscountView::from).collect();
-    Ok(Json(page(views, size, |discount| discount.code.clone())))
+    Ok(Json(Page::cut(found, size, |discount| discount.code.clone()).map(DiscountView::from)))
 }
 
 pub(super) async fn put_discount(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use contracts::orders::OrderStatus;
 use contracts::permissions::{ADMIN, SUPPORT};
 use garde::Validate;
+use kernel::http::page::{read_token, write_token};
 use kernel::http::{Body, Caller, Fail, Json, Page, Path, Query};
 use kernel::store::{Db, Glance, Tx};
 use schemars::JsonSchema;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::views::{HistoryView, OrderView};
-use super::{OrderPath, PAGE_SIZE, PageQuery, check_text, page, read_token, role, write_token};
+use super::{OrderPath, PAGE_SIZE, PageQuery, check_text, role};
 use crate::order::{self, Role};
 use crate::progress::{self, Cause};
 use crate::store::{self, OrderRow, OrderSummary, Wanted};
@@ -172,5 +173,5 @@ async fn find(db: &Db, caller: &Caller, id: Uuid) -> Result<(OrderRow, Role), Fa
 async fn list(db: &Glance, wanted: Wanted, size: Option<i64>) -> Result<Json<Page<OrderSummary>>, Fail> {
     let size = size.unwrap_or(PAGE_SIZE);
     let found = store::list(db, wanted, size + 1).await?;
-    Ok(Json(page(found, size, |order| write_token(order.placed_at, order.id))))
+    Ok(Json(Page::cut(found, size, |order| write_token((order.placed_at, order.id)))))
 }

@@ -81,12 +81,9 @@ pub(crate) async fn find_restaurants(
         open_at: find.open_now.then(|| utc_week_minute(now)),
         after,
     };
-    let mut rows = store::list(&state.store.read_stale(LIST_AGE), wanted, find.page_size + 1).await?;
-    let wanted_rows = usize::try_from(find.page_size).unwrap_or(rows.len());
-    let more = rows.len() > wanted_rows;
-    rows.truncate(wanted_rows);
-    let next_page_token = rows.last().filter(|_| more).map(|last| last.id.simple().to_string());
-    Ok(Json(Page { items: rows.iter().map(|row| RestaurantView::new(row.state(), now)).collect(), next_page_token }))
+    let rows = store::list(&state.store.read_stale(LIST_AGE), wanted, find.page_size + 1).await?;
+    let page = Page::cut(rows, find.page_size, |last| last.id.simple().to_string());
+    Ok(Json(page.map(|row| RestaurantView::new(row.state(), now))))
 }
 
 /// A restaurant to open.

@@ -33,7 +33,6 @@ use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Together};
 use crate::metrics;
-use crate::outbound::pool;
 use crate::pages;
 use crate::passage::{Passage, Peer};
 use crate::shared_revocations::SharedRevocations;
@@ -115,9 +114,8 @@ impl Door {
         let upstreams = Arc::new(Upstreams::new(directory, settings.breaker, clock.clone()));
         metrics::show_circuits(&metrics, Arc::clone(&upstreams));
         let measures = HttpMeasures::new(&metrics);
-        let pool = pool(settings.connect);
         let auth = upstreams.of(&settings.auth_service);
-        let keys = Arc::new(Keys::new(auth, pool.clone(), signer.clone(), clock.clone()));
+        let keys = Arc::new(Keys::new(auth, settings.connect, signer.clone(), clock.clone()));
         let (issuer, audience) = (settings.issuer.clone(), settings.audience.clone());
         Self {
             table: ArcSwap::from_pointee(Table::new(&routes, &upstreams, &measures)),
@@ -127,7 +125,7 @@ impl Door {
             shared,
             tokens: Tokens::new(Arc::clone(&keys), revocations.clone(), issuer, audience),
             forwarder: Forwarder {
-                pool,
+                connect: settings.connect,
                 budget: RetryBudget::new(settings.retry_percent, 10),
                 clock: clock.clone(),
                 deadline: settings.deadline,
@@ -202,6 +200,7 @@ impl Door {
                 tokio::time::sleep(TIDY).await;
                 self.hot.load_full().limiters.forget();
                 self.revocations.forget(self.clock.now());
+                self.upstreams.forget();
             }
         };
         let share = async {

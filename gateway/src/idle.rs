@@ -1,0 +1,45 @@
+//! Connections to an instance that wait for their next request.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::line::Line;
+
+/// Half of what a service keeps an idle connection, so that we rarely use one that it is just closing.
+const KEPT: Duration = Duration::from_secs(30);
+/// More are closed: so many are needed only for a moment.
+const MOST: usize = 256;
+
+/// Those of one instance, the last used at the back.
+#[derive(Debug, Default)]
+pub(crate) struct Idle(Mutex<VecDeque<(Line, Instant)>>);
+
+impl Idle {
+    /// The one that was used last, if it is fit for another request: the busiest stay warm, the others grow old and go.
+    pub(crate) fn take(&self) -> Option<Line> {
+        loop {
+            let (line, since) = self.0.lock().pop_back()?;
+            if since.elapsed() < KEPT && line.is_quiet() {
+                return Some(line);
+            }
+        }
+    }
+
+    /// Keeps one whose exchange is over.
+    pub(crate) fn put(&self, line: Line) {
+        let mut lines = self.0.lock();
+        lines.push_back((line, Instant::now()));
+        let surplus = if lines.len() > MOST { lines.pop_front() } else { None };
+        // Closing is a system call; others need not wait for it.
+        drop(lines);
+        drop(surplus);
+    }
+
+    /// Closes those that waited for too long or were closed by the instance.
+    pub(crate) fn forget(&self) {
+        self.0.lock().retain(|(line, since)| since.elapsed() < KEPT && line.is_quiet());
+    }
+}

@@ -55,6 +55,8 @@ struct Letter {
     method: Method,
     target: http::uri::PathAndQuery,
     headers: HeaderMap,
+    /// What we say of the caller.
+    ours: Bytes,
     content: Content,
     tunnel: Option<Tunnel>,
 }
@@ -72,14 +74,15 @@ enum Failure {
 }
 
 impl Forwarder {
-    /// Sends a request, whose headers are ready, to an instance of the route's service.
+    /// Sends a request, whose headers are ready, to an instance of the route's service; `ours` are further lines.
     pub(crate) async fn forward(
         &self,
         route: &Route,
         request: Request<Incoming>,
+        ours: Bytes,
         tunnel: Option<Tunnel>,
     ) -> Result<Response<Body>, Refusal> {
-        let mut letter = self.letter(route, request, tunnel).await?;
+        let mut letter = self.letter(route, request, ours, tunnel).await?;
         let until = Instant::now() + self.deadline;
         self.budget.earn();
         let mut avoid = None;
@@ -109,6 +112,7 @@ impl Forwarder {
         &self,
         route: &Route,
         request: Request<Incoming>,
+        ours: Bytes,
         tunnel: Option<Tunnel>,
     ) -> Result<Letter, Refusal> {
         let (mut parts, body) = request.into_parts();
@@ -131,7 +135,7 @@ impl Forwarder {
             Content::Once(Some(guarded))
         };
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-        Ok(Letter { method: parts.method, target, headers: parts.headers, content, tunnel })
+        Ok(Letter { method: parts.method, target, headers: parts.headers, ours, content, tunnel })
     }
 
     async fn attempt(
@@ -152,8 +156,8 @@ impl Forwarder {
         };
         let span = calling(route, instance, attempt, &mut letter.headers);
         let _flight = instance.begin();
-        let Letter { method, target, headers, content, .. } = letter;
-        let asked = Asked { method, target: target.as_str(), headers };
+        let Letter { method, target, headers, ours, content, .. } = letter;
+        let asked = Asked { method, target: target.as_str(), headers, ours };
         let asking = timeout_at(until, line::ask(instance, &asked, content, self.connect));
         match span.watch(asking, told).await {
             Err(_) => {

@@ -22,6 +22,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::outbound::Content;
 use crate::upstream::Instance;
+pub(crate) use head::put;
 use head::{Head, Interim};
 pub(crate) use inbound::Inbound;
 use sending::{Sending, Unsent};
@@ -58,6 +59,8 @@ pub(crate) struct Asked<'r> {
     pub(crate) method: &'r Method,
     pub(crate) target: &'r str,
     pub(crate) headers: &'r HeaderMap,
+    /// Further lines, whole and of our own making.
+    pub(crate) ours: &'r [u8],
 }
 
 /// Asks an instance, over a kept connection if there is one; gives the head of the answer and its body to come.

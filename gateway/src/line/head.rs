@@ -31,22 +31,24 @@ pub(super) fn write(asked: &Asked<'_>, host: &str, framed: Framed, out: &mut Byt
         out.extend_from_slice(part.as_bytes());
     }
     if !asked.headers.contains_key(HOST) {
-        line(out, HOST.as_str(), host.as_bytes());
+        put(out, HOST.as_str(), host.as_bytes());
     }
     for (name, value) in asked.headers {
         if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
-            line(out, name.as_str(), value.as_bytes());
+            put(out, name.as_str(), value.as_bytes());
         }
     }
+    out.extend_from_slice(asked.ours);
     match framed {
         Framed::Not => {}
-        Framed::Length(length) => line(out, "content-length", length.to_string().as_bytes()),
-        Framed::Chunks => line(out, "transfer-encoding", b"chunked"),
+        Framed::Length(length) => put(out, "content-length", length.to_string().as_bytes()),
+        Framed::Chunks => put(out, "transfer-encoding", b"chunked"),
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn line(out: &mut BytesMut, name: &str, value: &[u8]) {
+/// Writes one line of a head.
+pub(crate) fn put(out: &mut BytesMut, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
@@ -241,11 +243,12 @@ mod tests {
         headers.insert("a", HeaderValue::from_static("b"));
         let text = |framed| {
             let (method, mut out) = (http::Method::POST, BytesMut::new());
-            write(&Asked { method: &method, target: "/a?b", headers: &headers }, "c:1", framed, &mut out);
+            let asked = Asked { method: &method, target: "/a?b", headers: &headers, ours: b"our: own\r\n" };
+            write(&asked, "c:1", framed, &mut out);
             String::from_utf8(out.to_vec()).unwrap()
         };
-        assert_eq!(text(Framed::Not), "POST /a?b HTTP/1.1\r\nhost: c:1\r\na: b\r\n\r\n");
-        assert!(text(Framed::Length(3)).ends_with("\r\na: b\r\ncontent-length: 3\r\n\r\n"));
-        assert!(text(Framed::Chunks).ends_with("\r\na: b\r\ntransfer-encoding: chunked\r\n\r\n"));
+        assert_eq!(text(Framed::Not), "POST /a?b HTTP/1.1\r\nhost: c:1\r\na: b\r\nour: own\r\n\r\n");
+        assert!(text(Framed::Length(3)).ends_with("\r\nour: own\r\ncontent-length: 3\r\n\r\n"));
+        assert!(text(Framed::Chunks).ends_with("\r\nour: own\r\ntransfer-encoding: chunked\r\n\r\n"));
     }
 }

@@ -93,7 +93,8 @@ impl Inbound {
             Left::ToTheEnd => Came::Data(line.came.split().freeze()),
             Left::Chunks(chunks) => chunks.next(&mut line.came).map_err(LineError::Malformed)?,
         };
-        if matches!(self.left, Left::Bytes(0)) || came == Came::Over {
+        // Whoever has the trailers, or all that was announced, asks for no more.
+        if matches!(self.left, Left::Bytes(0) | Left::Chunks(Chunks::Over)) || came == Came::Over {
             self.part();
         }
         Ok(came)

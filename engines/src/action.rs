@@ -27,11 +27,13 @@ pub enum Action {
     Pause,
     /// Lets the replay go on.
     Resume,
+    /// Has the primary acknowledge only what its standby has on disk as well, so that a failover loses nothing.
+    Synchronize,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Kill,
         Self::Restart,
         Self::Freeze,
@@ -41,6 +43,7 @@ impl Action {
         Self::Rejoin,
         Self::Pause,
         Self::Resume,
+        Self::Synchronize,
     ];
 
     /// Its name on the command line.
@@ -55,6 +58,7 @@ impl Action {
             Self::Rejoin => "rejoin",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Synchronize => "synchronize",
         }
     }
 }

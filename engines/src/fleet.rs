@@ -220,6 +220,7 @@ impl Fleet {
             Action::Rejoin => self.rejoin(one(&nodes, action)?).await?,
             Action::Pause => self.pause(one(&nodes, action)?).await?,
             Action::Resume => self.resume(one(&nodes, action)?).await?,
+            Action::Synchronize => self.synchronize(one(&nodes, action)?).await?,
         }
         addresses::publish(self)
     }

@@ -62,6 +62,20 @@ impl Fleet {
         self.launch(&[node]).await
     }
 
+    pub(crate) async fn synchronize(&self, node: &Node) -> Result<()> {
+        let site = node.site(&self.place);
+        match self.role(node).as_deref() {
+            Some("primary") => {}
+            Some(_) => bail!("{} is the standby; the primary is {}", node.name, self.place.primary()),
+            None => bail!("{} is no PostgreSQL", node.name),
+        }
+        if self.node("standby").is_none() {
+            bail!("{} has no standby; without one it would acknowledge nothing", node.name);
+        }
+        ask(site, "postgres", "alter system set synchronous_standby_names = '*'").await?;
+        ask(site, "postgres", "select pg_reload_conf()").await.map(drop)
+    }
+
     pub(crate) async fn pause(&self, node: &Node) -> Result<()> {
         let site = self.must_be_standby(node)?;
         ask(site, "postgres", "select pg_wal_replay_pause()").await?;

@@ -57,6 +57,8 @@ impl Default for DoorSettings {
 
 /// An open gateway.
 pub(crate) struct Door {
+    /// Its metrics.
+    pub metrics: Metrics,
     tasks: Tasks,
     exporting: Exporting,
 }
@@ -113,7 +115,7 @@ pub(crate) async fn open(
         follower.every::<contracts::auth::SessionRevoked>(|event| note(&revocations, event), stop).await;
     };
     tasks.spawn("revocations", telemetry::in_service(member, heard));
-    Ok(Door { tasks, exporting })
+    Ok(Door { metrics, tasks, exporting })
 }
 
 fn settings(figures: &DoorSettings, issuer: String) -> Settings {

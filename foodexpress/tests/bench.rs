@@ -7,6 +7,8 @@ use serde_json::Value;
 /// Runs one scenario and gives its rows, after checking that each is whole.
 fn rows(scenario: &str) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
+    // Engines run as another user.
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_foodexpress"));
     command.args(["bench", "--tiny", "--json", "--only", scenario, "--data"]).arg(folder.path());
     let output = command.output().unwrap();
@@ -68,4 +70,18 @@ fn starting_and_idling_are_measured_in_one_process_and_in_many() {
 fn the_guard_and_the_store_are_measured_without_a_city() {
     assert_eq!(names(&rows("permissions")), ["permission_check"]);
     assert_eq!(names(&rows("store")), ["store_units_32_clients", "store_units_one_by_one"]);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test finds its engines by the environment")]
+fn the_cluster_is_measured_beside_files() {
+    if std::env::var("FX_TEST_KAFKA3").is_err() || std::env::var("FX_TEST_SLOW").is_err() {
+        println!("skipped: FX_TEST_KAFKA3 and FX_TEST_SLOW are not set");
+        return;
+    }
+    let rows = rows("cluster");
+    let cpu = ["cluster_cpu_ours", "cluster_cpu_postgres", "cluster_cpu_kafka", "cluster_cpu_others"];
+    let times = ["cluster_intake_p95", "cluster_saga_p50", "cluster_saga_p99"];
+    assert_eq!(names(&rows), [&times[..], &cpu].concat());
+    assert!(rows.iter().all(|row| row["value"].as_f64().unwrap() > 0.0), "each process of it works: {rows:#?}");
 }

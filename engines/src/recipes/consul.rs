@@ -102,6 +102,8 @@ fn settings(site: Site<'_>) -> Result<serde_json::Value> {
             "grpc_tls": -1,
         },
         "performance": { "raft_multiplier": 1 },
+        // All members of a city are one client to an agent on their machine, and each watches the list of every service.
+        "limits": { "http_max_conns_per_client": 2000 },
         // An ended server must not take itself out of its own cluster: it comes back.
         "leave_on_terminate": false,
         "skip_leave_on_interrupt": true,

@@ -27,6 +27,29 @@ impl Used {
         Self(pids.into_iter().map(accounts).collect())
     }
 
+    /// The same with all processes below these. What ends in between is lost but for what is still running then: workers
+    /// of a server that live as long as a round are counted whole.
+    pub(super) fn by_all_below(tops: &[u32]) -> Self {
+        let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                let parent = stat.rsplit(')').next()?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+                Some((pid, parent))
+            })
+            .collect();
+        let mut family = tops.to_vec();
+        let mut grown = 0;
+        while grown < family.len() {
+            let parent = family[grown];
+            family.extend(parents.iter().filter(|(_, above)| *above == parent).map(|(pid, _)| *pid));
+            grown += 1;
+        }
+        Self::by(family)
+    }
+
     /// What they have used since then.
     pub(super) fn since(&self, before: &Self) -> Duration {
         let grown = |(pid, now): (&u32, &Accounts)| {

@@ -26,7 +26,7 @@ pub(super) struct Customers {
 impl Customers {
     /// Signs them in, and places one order at each restaurant; gives the customers and those orders.
     pub(super) async fn gather(town: &Town) -> Result<(Self, Vec<String>)> {
-        let guest = Client::new(town.map.gateway()?)?;
+        let guest = Client::new(town.map.gateways())?;
         let mut tokens = Vec::new();
         for number in 0..CUSTOMERS {
             let token = sign_in(&guest, &format!("customer{number}@demo.example"), demo::PASSWORD).await?;

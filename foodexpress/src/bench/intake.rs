@@ -18,7 +18,7 @@ use crate::city::DataFolder;
 use crate::client::Insider;
 
 /// How long the sagas of a round may take to end, and the books to agree after that.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What one round came to.
 struct Round {
@@ -30,7 +30,7 @@ struct Round {
 }
 
 /// The rate of the budget.
-const RATE: usize = 500;
+pub(super) const RATE: usize = 500;
 
 pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
     let (mut rate, seconds, rounds) = site.size.pick((RATE, 10, 3), (RATE, 4, 1), (10, 1, 1));
@@ -62,7 +62,7 @@ pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
 }
 
 /// Why a run has no figures.
-enum Ended {
+pub(super) enum Ended {
     /// Somebody was turned away, or not served in time: too much for this machine.
     Overload(String),
     /// Anything else.
@@ -178,7 +178,7 @@ fn delivered(data: &DataFolder) -> Result<usize> {
 }
 
 /// A run that lost or doubled an order has no figure.
-async fn clean_books(town: &Town, acknowledged: &BTreeSet<String>) -> Result<()> {
+pub(super) async fn clean_books(town: &Town, acknowledged: &BTreeSet<String>) -> Result<()> {
     let insider = Insider::of(&town.data, &town.map).await?;
     let began = Instant::now();
     loop {

@@ -4,6 +4,7 @@
 //! figures that count are CPU time of the measured processes, and times run from when a request was due.
 
 mod bus;
+mod cluster;
 mod cpu;
 mod customers;
 mod figures;
@@ -24,6 +25,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
+pub(crate) use cluster::let_engines_pass;
 pub(crate) use row::Row;
 
 /// What can be measured.
@@ -43,6 +45,8 @@ pub(crate) enum Scenario {
     Permissions,
     /// Units of work that commit together, and one by one.
     Store,
+    /// The same orders on the cluster profile and on files; runs only where it is named.
+    Cluster,
 }
 
 /// How much of it.
@@ -104,6 +108,7 @@ pub(crate) async fn run(site: &Site<'_>, scenarios: &[Scenario]) -> Vec<Row> {
             Scenario::Start => start::measure(site).await,
             Scenario::Permissions => permissions::measure(site),
             Scenario::Store => store::measure(site).await,
+            Scenario::Cluster => cluster::measure(site).await,
         };
         let rows = measured.unwrap_or_else(|error| vec![Row::broken(scenario.name(), format!("{error:#}"))]);
         site.watch.done(&rows);
@@ -122,6 +127,7 @@ impl Scenario {
             Self::Start => "start",
             Self::Permissions => "permissions",
             Self::Store => "store",
+            Self::Cluster => "cluster",
         }
     }
 }

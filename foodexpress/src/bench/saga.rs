@@ -19,24 +19,38 @@ use super::{Row, Site, flush};
 use crate::client::Insider;
 
 /// The message that ends the saga's first half: paid, accepted, told.
-const TEMPLATE: &str = "order_confirmed";
+pub(super) const CONFIRMED: &str = "order_confirmed";
 /// Longer is not an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two orders, so that the rest of one's saga is not in the next one's way.
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// Which orders were told of, and when we heard.
-#[derive(Default)]
-struct Told {
+/// Of which orders customers were told one thing, and when we heard.
+pub(super) struct Told {
+    template: &'static str,
     at: Mutex<HashMap<Uuid, Instant>>,
     news: Notify,
 }
 
 impl Told {
-    fn note(&self, envelope: &Envelope) {
+    pub(super) fn of(template: &'static str) -> Self {
+        Self { template, at: Mutex::default(), news: Notify::new() }
+    }
+
+    /// When we heard of this order, if we have.
+    pub(super) fn at(&self, order: Uuid) -> Option<Instant> {
+        self.at.lock().get(&order).copied()
+    }
+
+    /// How many orders we heard of.
+    pub(super) fn count(&self) -> usize {
+        self.at.lock().len()
+    }
+
+    pub(super) fn note(&self, envelope: &Envelope) {
         let now = Instant::now();
         let Ok(message) = Received::<NotificationSent>::open(envelope) else { return };
-        if message.template == TEMPLATE {
+        if message.template == self.template {
             self.at.lock().entry(message.subject_id).or_insert(now);
             self.news.notify_waiters();
         }
@@ -86,7 +100,7 @@ pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
 async fn watched(town: &Town, count: usize) -> Result<Vec<Duration>> {
     let signer = Insider::of(&town.data, &town.map).await?.signer();
     let follower = Follower::new("tools", town.map.directory(), signer, Clock::system());
-    let (told, stop) = (Told::default(), CancellationToken::new());
+    let (told, stop) = (Told::of(CONFIRMED), CancellationToken::new());
     let watching = follower.every::<NotificationSent>(|envelope| told.note(envelope), stop.clone());
     let walking = async {
         let walked = walk(town, &told, count).await;

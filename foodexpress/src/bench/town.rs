@@ -1,6 +1,6 @@
 //! A city in processes of its own, so that what the load spends is not counted as the city's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
@@ -16,11 +16,12 @@ use crate::city::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, memory_kib};
 /// Longer is not starting.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One process for the whole city, or one each.
+/// One process for the whole city, one each, or two of each on engines of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     OneProcess,
     ProcessEach,
+    Cluster,
 }
 
 /// A running city.
@@ -52,8 +53,10 @@ impl Town {
         let errors = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
         command.args(["up", "--json", "--ports", "auto", "--data"]).arg(folder);
-        if mode == Mode::ProcessEach {
-            command.arg("--processes");
+        match mode {
+            Mode::OneProcess => {}
+            Mode::ProcessEach => drop(command.arg("--processes")),
+            Mode::Cluster => drop(command.args(["--profile", "cluster"])),
         }
         for (name, value) in settings {
             command.arg("--set").arg(format!("{name}={value}"));
@@ -83,6 +86,15 @@ impl Town {
     /// CPU time of all its processes so far.
     pub(super) fn cpu(&self) -> Used {
         Used::by(self.pids())
+    }
+
+    /// CPU time so far of the engines that it runs on, by engine, with the processes they started.
+    pub(super) fn engines_cpu(&self) -> Result<BTreeMap<String, Used>> {
+        let mut by_engine: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for card in engines::Card::read(self.data.path())?.into_values() {
+            by_engine.entry(card.engine).or_default().push(card.pid);
+        }
+        Ok(by_engine.into_iter().map(|(engine, tops)| (engine, Used::by_all_below(&tops))).collect())
     }
 
     /// CPU time of the card network alone, which stands for somebody else's computers.

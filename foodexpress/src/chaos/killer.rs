@@ -1,4 +1,4 @@
-//! Kills members of a supervised city with SIGKILL and measures how long each takes to come back.
+//! Kills and freezes members of a supervised city, and measures how long each takes to come back.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,18 +8,18 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 
-use super::plan::Kill;
+use super::plan::{Blow, Weapon};
 use crate::city::{CARD_NETWORK, CityMap, Supervised};
 
 /// Longer than this is not recovery.
-const BACK_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const BACK_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the killing came to.
 #[derive(Debug, Default)]
 pub(super) struct Toll {
-    /// Kills by member.
+    /// Kills and freezes by member or engine.
     pub by_member: BTreeMap<String, usize>,
-    /// From each kill to the member's first good probe, in milliseconds.
+    /// From each of them to the first good probe, in milliseconds.
     pub recovery_ms: Vec<u64>,
     /// The longest of them by member.
     pub slowest_ms: BTreeMap<String, u64>,
@@ -28,21 +28,20 @@ pub(super) struct Toll {
 }
 
 /// Carries out the plan.
-pub(super) async fn carry_out(plan: &[Kill], city: &Supervised, struck: impl Fn(usize)) -> Result<Toll> {
+pub(super) async fn carry_out(plan: &[Blow], city: &Supervised, struck: impl Fn(usize)) -> Result<Toll> {
     let toll = Mutex::new(Toll::default());
     let http =
         reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(300)).pool_max_idle_per_host(0).build()?;
     let mut returns = FuturesUnordered::new();
-    for kill in plan {
+    for blow in plan {
         // Those on their way back are watched meanwhile: a watch that pauses would count its own pause as theirs.
-        beside(tokio::time::sleep(kill.after), &mut returns).await;
-        for member in &kill.members {
+        beside(tokio::time::sleep(blow.after), &mut returns).await;
+        for member in &blow.members {
             let map = beside(standing(city, member), &mut returns).await;
-            if strike(&map, member) {
+            if strike(&map, member, blow.weapon) {
                 *toll.lock().by_member.entry(member.clone()).or_default() += 1;
                 struck(1);
-                let probe = if member == CARD_NETWORK { "livez" } else { "readyz" };
-                returns.push(back(&http, format!("{}/{probe}", map.url(member)?), member, &toll));
+                returns.push(back(&http, probe(&map, member)?, member, &toll));
             }
         }
     }
@@ -75,10 +74,52 @@ async fn standing(city: &Supervised, member: &str) -> CityMap {
     }
 }
 
-/// SIGKILL; false if the member has no process at this moment.
-fn strike(map: &CityMap, member: &str) -> bool {
+/// The address that says whether a member is well.
+pub(super) fn probe(map: &CityMap, member: &str) -> Result<String> {
+    let page = if member == CARD_NETWORK { "livez" } else { "readyz" };
+    Ok(format!("{}/{page}", map.url(member)?))
+}
+
+/// False if the member has no process at this moment.
+fn strike(map: &CityMap, member: &str, weapon: Weapon) -> bool {
     let Some(pid) = map.members.get(member).map(|m| m.pid).filter(|pid| *pid != 0) else { return false };
-    std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().is_ok_and(|s| s.success())
+    match weapon {
+        Weapon::Kill => send("-KILL", pid),
+        Weapon::Freeze(length) => {
+            let frozen = send("-STOP", pid);
+            // A thread of its own: whatever this process is busy with, nobody sleeps for ever.
+            std::thread::spawn(move || {
+                std::thread::sleep(length);
+                send("-CONT", pid)
+            });
+            frozen
+        }
+    }
+}
+
+fn send(signal: &str, pid: u32) -> bool {
+    std::process::Command::new("kill").args([signal, &pid.to_string()]).status().is_ok_and(|s| s.success())
+}
+
+impl Toll {
+    /// Notes that somebody is back so long after a blow.
+    pub(super) fn note(&mut self, who: &str, took: Duration) {
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.recovery_ms.push(took);
+        let slowest = self.slowest_ms.entry(who.to_owned()).or_default();
+        *slowest = took.max(*slowest);
+    }
+
+    /// Both together.
+    pub(super) fn with(mut self, other: Self) -> Self {
+        for (who, times) in other.by_member {
+            *self.by_member.entry(who).or_default() += times;
+        }
+        self.slowest_ms.extend(other.slowest_ms);
+        self.recovery_ms.extend(other.recovery_ms);
+        self.gone.extend(other.gone);
+        self
+    }
 }
 
 async fn back(http: &reqwest::Client, url: String, member: &str, toll: &Mutex<Toll>) {
@@ -86,11 +127,7 @@ async fn back(http: &reqwest::Client, url: String, member: &str, toll: &Mutex<To
     while began.elapsed() < BACK_WITHIN {
         tokio::time::sleep(Duration::from_millis(10)).await;
         if http.get(&url).send().await.is_ok_and(|r| r.status().is_success()) {
-            let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let mut toll = toll.lock();
-            toll.recovery_ms.push(took);
-            let slowest = toll.slowest_ms.entry(member.to_owned()).or_default();
-            *slowest = took.max(*slowest);
+            toll.lock().note(member, began.elapsed());
             return;
         }
     }

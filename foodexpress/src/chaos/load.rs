@@ -38,7 +38,7 @@ const WORKERS: usize = 12;
 impl Load {
     /// Signs everybody in, reads the menus, gets a card: before the first kill.
     pub(super) async fn prepare(map: &CityMap, seed: u64) -> Result<Self> {
-        let guest = Client::new(map.gateway()?)?;
+        let guest = Client::new(map.gateways())?;
         let mut customers = Vec::new();
         for number in 0..CUSTOMERS {
             let email = format!("customer{number}@demo.example");
@@ -127,7 +127,7 @@ impl Load {
 
 /// The people at kitchens that do not accept by themselves: they look at their tickets again and again.
 pub(super) async fn work_kitchens(map: &CityMap, seed: u64, stop: CancellationToken) -> Result<()> {
-    let guest = Client::new(map.gateway()?)?;
+    let guest = Client::new(map.gateways())?;
     let mut owners = Vec::new();
     for number in 0..contracts::demo::ORGANISATIONS {
         owners.push(crate::walk::as_account(&guest, &format!("owner{number}@demo.example")).await?);

@@ -3,6 +3,7 @@
 mod killer;
 mod load;
 mod plan;
+mod sabotage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +15,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, audit};
-use crate::city::{CARD_NETWORK, DataFolder, GATEWAY, Plan, Supervised};
+use crate::city::{DataFolder, Plan, Supervised};
 use crate::client::Insider;
-use crate::services;
 
 /// How long the city may take to end every order after the last kill.
 const SETTLE: Duration = Duration::from_secs(180);
@@ -43,11 +43,11 @@ pub(crate) struct Violence {
 pub(crate) struct Outcome {
     /// What it all followed from.
     pub seed: u64,
-    /// Processes killed.
+    /// Processes killed and frozen.
     pub kills: usize,
     /// Orders that the city said it took.
     pub orders_acknowledged: usize,
-    /// Kills by member.
+    /// Kills and freezes by member, and what was done to each engine.
     pub by_service: BTreeMap<String, usize>,
     /// From a kill to ready again, for all but one in a hundred, in milliseconds.
     pub recovery_ms_p99: u64,
@@ -94,11 +94,19 @@ pub(crate) trait Watch: Send + Sync {
     fn stage(&self, what: &str);
 }
 
-/// Runs the whole of it on a new city in `plan.data`.
-pub(crate) async fn run(plan: &Plan, violence: Violence, watch: &dyn Watch) -> Result<Outcome> {
+/// Makes the users of an engine again that lost them with its data.
+pub(crate) type Refill<'a> = sabotage::Refill<'a>;
+
+/// Runs the whole of it on a new city in `plan.data`; with `refill` also against the engines that run in that folder.
+pub(crate) async fn run(
+    plan: &Plan,
+    violence: Violence,
+    refill: Option<&Refill<'_>>,
+    watch: &dyn Watch,
+) -> Result<Outcome> {
     watch.stage("starting a city of processes");
     let city = Supervised::start(plan).await?;
-    let result = break_and_judge(&plan.data, &city, violence, watch).await;
+    let result = break_and_judge(&plan.data, &city, violence, refill, watch).await;
     watch.stage("stopping");
     city.stop().await;
     result
@@ -108,6 +116,7 @@ async fn break_and_judge(
     data: &DataFolder,
     city: &Supervised,
     violence: Violence,
+    refill: Option<&Refill<'_>>,
     watch: &dyn Watch,
 ) -> Result<Outcome> {
     let map = city.map();
@@ -119,36 +128,52 @@ async fn break_and_judge(
             "webhook_duplicate": violence.duplicates, "seed": violence.seed,
         }))
         .await?;
-    let members: Vec<String> = services::manifests()
+    let members: Vec<String> = map.members.keys().cloned().collect();
+    let (blows, sabotage) = match refill {
+        None => (plan::kills(violence.seed, violence.kills, &members), Vec::new()),
+        Some(_) => plan::raid(violence.seed, violence.kills, &members),
+    };
+    let span: Duration = blows
         .iter()
-        .map(|m| m.name.to_owned())
-        .chain([GATEWAY.to_owned(), CARD_NETWORK.to_owned()])
-        .collect();
-    let kills = plan::kills(violence.seed, violence.kills, &members);
-    let span: Duration = kills
-        .iter()
-        .map(|k| k.after)
+        .map(|blow| blow.after)
         .sum::<Duration>()
         .max(Duration::from_millis(5) * u32::try_from(violence.orders).unwrap_or(1000));
+    let site = refill.map(|refill| sabotage::Site::new(data.path(), city, refill)).transpose()?;
     watch.stage("ordering and killing");
     let stop = CancellationToken::new();
     let kitchens = load::work_kitchens(&map, violence.seed, stop.clone());
     let breaking = async {
-        let (ordered, toll) = tokio::join!(
+        let on_engines = async {
+            match &site {
+                Some(site) => site.carry_out(&sabotage, |n| watch.killed(n)).await,
+                None => Ok(killer::Toll::default()),
+            }
+        };
+        let ((), toll, engines) = tokio::try_join!(
             load.run(violence.orders, span, |n| watch.placed(n)),
-            killer::carry_out(&kills, city, |n| watch.killed(n)),
-        );
-        ordered?;
-        let toll = toll?;
+            killer::carry_out(&blows, city, |n| watch.killed(n)),
+            on_engines,
+        )?;
+        let toll = toll.with(engines);
         watch.stage("waiting for every order to end");
         let began = Instant::now();
         let audit = settle(&insider, &load).await?;
         stop.cancel();
         Ok::<_, anyhow::Error>((toll, audit, began.elapsed()))
     };
-    let (kitchens, broken) = tokio::join!(kitchens, breaking);
-    kitchens?;
-    let (mut toll, mut audit, settled) = broken?;
+    let tending = async {
+        match &site {
+            Some(site) => site.tend().await,
+            None => std::future::pending().await,
+        }
+    };
+    let (_, (mut toll, mut audit, settled)) = tokio::select! {
+        ended = async { tokio::try_join!(kitchens, breaking) } => ended?,
+        Err(error) = tending => return Err(error),
+    };
+    if let Some(site) = &site {
+        toll.by_member.extend(site.died());
+    }
     for member in &toll.gone {
         audit.findings.push(format!("{member} did not come back after a kill"));
     }

@@ -5,20 +5,33 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::sabotage::Sabotage;
+
 /// After this many kills of single members, all of them are killed at once.
 const ALL_EVERY: usize = 10;
 
 /// One act of violence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Kill {
+pub(super) struct Blow {
     /// How long after the one before.
     pub after: Duration,
     /// Whom it hits.
     pub members: Vec<String>,
+    /// What is done to them.
+    pub weapon: Weapon,
+}
+
+/// What is done to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weapon {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP, and SIGCONT after so long: it wakes up not knowing that it slept.
+    Freeze(Duration),
 }
 
 /// The same seed and the same members make the same plan.
-pub(super) fn kills(seed: u64, count: usize, members: &[String]) -> Vec<Kill> {
+pub(super) fn kills(seed: u64, count: usize, members: &[String]) -> Vec<Blow> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut plan = Vec::new();
     let mut turn = Vec::new();
@@ -35,12 +48,39 @@ pub(super) fn kills(seed: u64, count: usize, members: &[String]) -> Vec<Kill> {
             turn.pop().into_iter().collect()
         };
         planned += hit.len();
-        plan.push(Kill { after, members: hit });
+        plan.push(Blow { after, members: hit, weapon: Weapon::Kill });
     }
     plan
 }
 
-fn shuffled(members: &[String], random: &mut StdRng) -> Vec<String> {
+/// A cluster's members are hit one by one, every third by a freeze; its engines meanwhile, a third of all blows.
+pub(super) fn raid(seed: u64, count: usize, members: &[String]) -> (Vec<Blow>, Vec<(Duration, Sabotage)>) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let on_engines = count / 3;
+    let (mut blows, mut turn) = (Vec::new(), Vec::new());
+    for number in 0..count - on_engines {
+        if turn.is_empty() {
+            turn = shuffled(members, &mut random);
+        }
+        let weapon = match number % 3 {
+            2 => Weapon::Freeze(Duration::from_millis(random.random_range(1000..6000))),
+            _ => Weapon::Kill,
+        };
+        let after = Duration::from_millis(random.random_range(1500..3000));
+        blows.push(Blow { after, members: turn.pop().into_iter().collect(), weapon });
+    }
+    let (mut sabotage, mut kinds) = (Vec::new(), Vec::new());
+    for _ in 0..on_engines {
+        if kinds.is_empty() {
+            kinds = shuffled(Sabotage::ALL, &mut random);
+        }
+        let after = Duration::from_millis(random.random_range(1000..3000));
+        sabotage.extend(kinds.pop().map(|kind| (after, kind)));
+    }
+    (blows, sabotage)
+}
+
+fn shuffled<T: Clone>(members: &[T], random: &mut StdRng) -> Vec<T> {
     let mut all = members.to_vec();
     for at in (1..all.len()).rev() {
         all.swap(at, random.random_range(0..=at));
@@ -105,5 +145,17 @@ mod tests {
         assert!(members.iter().all(|m| plan.iter().filter(|k| k.members.contains(m)).count() >= 10));
         assert!(plan.iter().any(|k| k.members.len() == members.len()));
         assert_eq!(guest(7, 3), guest(7, 3));
+    }
+
+    #[test]
+    fn a_raid_hits_every_member_and_every_engine_and_freezes_some() {
+        let members: Vec<String> = (0..17).map(|n| format!("m{n}")).collect();
+        let (blows, sabotage) = raid(3, 60, &members);
+        assert_eq!(blows.len() + sabotage.len(), 60);
+        assert!(members.iter().all(|m| blows.iter().any(|blow| blow.members.contains(m))));
+        assert!(Sabotage::ALL.iter().all(|kind| sabotage.iter().any(|(_, done)| done == kind)));
+        let freezes = blows.iter().filter(|blow| blow.weapon != Weapon::Kill).count();
+        assert!((10..20).contains(&freezes), "{freezes}");
+        assert_eq!(raid(3, 60, &members), (blows, sabotage));
     }
 }

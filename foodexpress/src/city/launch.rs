@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use kernel::clock::Clock;
 use kernel::config::{Configuration, TOKEN_SECRET, Watch};
 use kernel::http::Signer;
-use kernel::registry::Directory;
+use kernel::registry::{Directory, Kind, RegistrySettings};
 use kernel::secrets::Secrets;
 use kernel::service::{Running, Surroundings};
 use kernel::store::PostgresSettings;
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use super::process;
 use super::rotation;
 use super::supervise::{Child, Launcher, until_ready};
-use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
+use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Given, Member, Plan, Seat};
 use crate::{door, services, settings};
 
 /// The product's name in documents.
@@ -28,7 +28,6 @@ pub(crate) const TITLE: &str = "FoodExpress";
 /// What the members of one city share.
 pub(super) struct Common {
     data: DataFolder,
-    addresses: BTreeMap<String, SocketAddr>,
     pub(super) signer: Signer,
     pub(super) secrets: Secrets,
     pub(super) configuration: Configuration,
@@ -40,26 +39,13 @@ pub(super) struct Common {
 
 impl Common {
     /// `keeps_history` is for whoever runs or supervises the whole city.
-    pub(super) async fn new(
-        data: &DataFolder,
-        addresses: BTreeMap<String, SocketAddr>,
-        flags: &[(String, String)],
-        keeps_history: bool,
-    ) -> Result<Self> {
+    async fn new(data: &DataFolder, directory: Directory, given: &Given, keeps_history: bool) -> Result<Self> {
         let upkeep = Tasks::new();
-        let (secrets, configuration) = watched(data, &addresses, flags, keeps_history, &upkeep).await?;
+        let (secrets, configuration) = watched(data, given, keeps_history, &upkeep).await?;
         let signer = Signer::of(&secrets.pair("internal")?);
         let renewed = signer.clone();
         secrets.follow("internal", move |pair| renewed.renew(pair))?;
-        let fixed = addresses.iter().map(|(name, address)| (name.clone(), vec![*address])).collect();
-        let directory = Directory::new(fixed);
-        Ok(Self { data: data.clone(), addresses, signer, secrets, configuration, directory, upkeep })
-    }
-
-    async fn listener(&self, name: &str) -> Result<TcpListener> {
-        let address = self.addresses[name];
-        let taken = || format!("{name} cannot listen on {address}; choose others with --ports auto or --ports BASE");
-        TcpListener::bind(address).await.with_context(taken)
+        Ok(Self { data: data.clone(), signer, secrets, configuration, directory, upkeep })
     }
 
     async fn service(&self, name: &str, listener: TcpListener) -> Result<Running> {
@@ -85,19 +71,19 @@ impl Common {
     }
 }
 
+async fn listener(name: &str, address: SocketAddr) -> Result<TcpListener> {
+    let taken = || format!("{name} cannot listen on {address}; choose others with --ports auto or --ports BASE");
+    TcpListener::bind(address).await.with_context(taken)
+}
+
 /// The secrets and settings of a city, kept up to date by `upkeep`.
 pub(super) async fn watched(
     data: &DataFolder,
-    addresses: &BTreeMap<String, SocketAddr>,
-    flags: &[(String, String)],
+    given: &Given,
     keeps_history: bool,
     upkeep: &Tasks,
 ) -> Result<(Secrets, Configuration)> {
-    let city = vec![
-        ("auth.issuer".to_owned(), format!("http://{}", addresses[GATEWAY])),
-        ("payments.provider_url".to_owned(), format!("http://{}", addresses[CARD_NETWORK])),
-    ];
-    let recipe = data.recipe(city, flags);
+    let recipe = data.recipe(given.city.clone(), &given.flags);
     let (secrets, look_every) = data.secrets(&recipe).await?;
     // Only a token that somebody laid there opens anything; asking for it would make one up.
     let has_token = secrets.provider().names()?.iter().any(|name| name == TOKEN_SECRET);
@@ -126,21 +112,23 @@ impl City {
     /// Starts every member and returns once all are ready.
     pub(crate) async fn start(plan: &Plan) -> Result<Self> {
         let lock = plan.data.lock()?;
-        let common = Common::new(&plan.data, plan.ports.addresses()?, &plan.settings, true).await?;
-        let launcher = Launcher::new(plan, &common.addresses, &common.secrets)?;
+        let seats = plan.ports.seats(1)?;
+        let given = plan.given.clone().at(seats[GATEWAY].address, seats[CARD_NETWORK].address);
+        let fixed = seats.iter().map(|(name, seat)| (name.clone(), vec![seat.address])).collect();
+        let common = Common::new(&plan.data, Directory::new(fixed), &given, true).await?;
+        let launcher = Launcher::new(plan, &seats, &common.secrets)?;
         let mut members = BTreeMap::new();
         let mut ready = |name: &str, pid: u32, began: Instant| {
-            let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            members.insert(name.to_owned(), Member { address: common.addresses[name], pid, ready_ms });
+            members.insert(name.to_owned(), Member::ready(&seats[name], pid, began));
         };
         let began = Instant::now();
         let card_network = launcher.spawn(CARD_NETWORK)?;
         let names: Vec<&'static str> = services::all().iter().map(|s| s.manifest().name).collect();
         // All ports are open before anybody looks for a neighbour, so that nobody has to try twice.
-        let gateway_port = common.listener(GATEWAY).await?;
+        let gateway_port = listener(GATEWAY, seats[GATEWAY].address).await?;
         let mut ports = Vec::new();
         for name in &names {
-            ports.push((*name, common.listener(name).await?));
+            ports.push((*name, listener(name, seats[*name].address).await?));
         }
         let starting = ports.into_iter().map(|(name, port)| {
             let (common, began) = (&common, Instant::now());
@@ -153,11 +141,11 @@ impl City {
         }
         let opening = Instant::now();
         let door = common.gateway(gateway_port).await?;
-        until_ready(GATEWAY, common.addresses[GATEWAY], Duration::from_secs(10), || true).await?;
+        until_ready(GATEWAY, seats[GATEWAY].address, Duration::from_secs(10), || true).await?;
         ready(GATEWAY, std::process::id(), opening);
         card_network.until_ready(Duration::from_secs(10)).await?;
         ready(CARD_NETWORK, card_network.pid(), began);
-        let map = CityMap { pid: std::process::id(), processes: false, members, registrar: None };
+        let map = CityMap { pid: std::process::id(), processes: false, members, registrar: None, given };
         plan.data.publish(&map)?;
         Ok(Self {
             map,
@@ -196,42 +184,90 @@ impl City {
     }
 }
 
-/// Runs one member of the city in `data` until it is told to stop.
+/// Runs one member of the city in `data` until it is told to stop; with a port, an instance beside those of the city.
 pub(crate) async fn serve(
     data: &DataFolder,
     name: &str,
-    settings: &[(String, String)],
+    port: Option<u16>,
+    flags: &[(String, String)],
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let map = data.must_run()?;
-    let addresses = map.members.iter().map(|(name, m)| (name.clone(), m.address)).collect();
-    let mut common = Common::new(data, addresses, settings, false).await?;
-    if !common.addresses.contains_key(name) {
-        bail!("the city in {} has no place for {name}", data.path().display());
+    let seat = seat(&map, name, port)?;
+    let mut given = map.given.clone();
+    given.flags.extend_from_slice(flags);
+    let mut common = Common::new(data, map.directory(), &given, false).await?;
+    let registry: RegistrySettings = common.configuration.settings(rotation::TABLE)?;
+    if port.is_some() {
+        must_take_another(&map, &registry, &common.configuration, &seat.service)?;
     }
-    let rotation = rotation::join(&mut common, map.registrar)?;
-    let listener = common.listener(name).await?;
+    let rotation = rotation::join(&mut common, &registry, map.registrar)?;
+    if seat.service == GATEWAY
+        && let Some(rotation) = &rotation
+    {
+        // Before its port is open: whoever came now would be told that there is nobody.
+        rotation.know_all().await;
+    }
+    let listener = listener(name, seat.address).await?;
     let address = listener.local_addr()?;
-    if name == GATEWAY {
+    if seat.service == GATEWAY {
         let door = common.gateway(listener).await?;
-        return tokio::select! {
-            () = stop => {
-                door.stop().await;
-                Ok(())
-            }
+        let place = rotation.map(|rotation| rotation.enter_gateway(&door, address));
+        tokio::select! {
+            () = stop => {}
             failure = door.failure() => bail!("{name}: {failure}"),
-        };
+        }
+        rotation::leave(place).await;
+        door.stop().await;
+        return Ok(());
     }
-    let running = common.service(name, listener).await?;
+    let running = common.service(&seat.service, listener).await?;
     let place = rotation.map(|rotation| rotation.enter(&running, address));
     tokio::select! {
-        () = stop => {
-            if let Some(place) = place {
-                place.leave().await;
-            }
-            running.stop().await;
-            Ok(())
-        }
+        () = stop => {}
         failure = running.failure() => bail!("{name}: {failure}"),
     }
+    rotation::leave(place).await;
+    running.stop().await;
+    Ok(())
+}
+
+fn seat(map: &CityMap, name: &str, port: Option<u16>) -> Result<Seat> {
+    if let Some(port) = port {
+        let service = name.to_owned();
+        return Ok(Seat { service, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) });
+    }
+    let names = || map.members.keys().filter(|n| *n != CARD_NETWORK).cloned().collect::<Vec<_>>().join(", ");
+    let member = map.members.get(name).filter(|m| m.service != CARD_NETWORK);
+    let member = member.with_context(|| format!("this city has no place for {name}; it has {}", names()))?;
+    Ok(Seat { service: member.service.clone(), address: member.address })
+}
+
+/// An instance that nobody planned needs a list that others read, and a database that it may share.
+fn must_take_another(
+    map: &CityMap,
+    registry: &RegistrySettings,
+    configuration: &Configuration,
+    service: &str,
+) -> Result<()> {
+    if registry.kind == Kind::Own && map.registrar.is_none() {
+        bail!(
+            "the members of a city in one process keep no list that {service} could enter; start it with --processes"
+        );
+    }
+    if service == GATEWAY {
+        return Ok(());
+    }
+    must_share(configuration)
+}
+
+/// Several instances of a service work on one database, and only a server lets several processes do that.
+pub(super) fn must_share(configuration: &Configuration) -> Result<()> {
+    let postgres: PostgresSettings = configuration.settings(PostgresSettings::TABLE)?;
+    if postgres.url.is_none() {
+        bail!(
+            "two instances of a service need a database that both can reach, and files belong to one process: set postgres.url, or start with --profile cluster"
+        );
+    }
+    Ok(())
 }

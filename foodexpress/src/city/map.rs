@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use kernel::config::{self, Recipe};
@@ -14,7 +14,7 @@ use kernel::secrets::{SecretSettings, Secrets};
 use kernel::store::Engine;
 use serde::{Deserialize, Serialize};
 
-use super::{CARD_NETWORK, GATEWAY};
+use super::{CARD_NETWORK, GATEWAY, Seat};
 
 /// Prefix of environment variables.
 const PREFIX: &str = "FX";
@@ -23,15 +23,25 @@ const PREFIX: &str = "FX";
 #[derive(Clone, Debug)]
 pub(crate) struct DataFolder(PathBuf);
 
-/// One member: a service, the gateway or the card network.
+/// One member: an instance of a service, of the gateway, or the card network.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) struct Member {
+    /// What it is an instance of.
+    pub service: String,
     /// Where it listens.
     pub address: SocketAddr,
     /// Its process; several members may share one.
     pub pid: u32,
     /// From start to ready, in milliseconds.
     pub ready_ms: u64,
+}
+
+impl Member {
+    /// One that is ready now.
+    pub(super) fn ready(seat: &Seat, pid: u32, began: Instant) -> Self {
+        let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Self { service: seat.service.clone(), address: seat.address, pid, ready_ms }
+    }
 }
 
 /// Where a running city listens.
@@ -41,17 +51,41 @@ pub(crate) struct CityMap {
     pub pid: u32,
     /// Whether each member has a process of its own.
     pub processes: bool,
-    /// Members by name.
+    /// Members by name: the first instance has the service's own, the second `orders-2`.
     pub members: BTreeMap<String, Member>,
     /// Where the list of instances is kept, if the city keeps its own.
-    #[serde(default)]
     pub registrar: Option<SocketAddr>,
+    /// What its members were started with.
+    pub given: Given,
+}
+
+/// Settings that come neither from files nor from variables.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// Below file and variables: addresses of the city's own making.
+    pub city: Vec<(String, String)>,
+    /// Above them: from the command line.
+    pub flags: Vec<(String, String)>,
+}
+
+impl Given {
+    /// The same in a city whose first gateway and payment provider are here.
+    pub(crate) fn at(mut self, gateway: SocketAddr, card_network: SocketAddr) -> Self {
+        self.city.push(("auth.issuer".to_owned(), format!("http://{gateway}")));
+        self.city.push(("payments.provider_url".to_owned(), format!("http://{card_network}")));
+        self
+    }
 }
 
 impl CityMap {
-    /// Where people and programs enter.
+    /// Where people and programs enter: the first gateway.
     pub(crate) fn gateway(&self) -> Result<String> {
         self.url(GATEWAY)
+    }
+
+    /// All doors, the first gateway's first.
+    pub(crate) fn gateways(&self) -> Vec<String> {
+        self.urls(GATEWAY)
     }
 
     /// The payment provider, for tokens and for its books.
@@ -65,9 +99,18 @@ impl CityMap {
         Ok(format!("http://{}", member.address))
     }
 
+    /// The addresses of all instances of a service as URLs; none if the city has no such service.
+    pub(crate) fn urls(&self, service: &str) -> Vec<String> {
+        self.members.values().filter(|m| m.service == service).map(|m| format!("http://{}", m.address)).collect()
+    }
+
     /// The list that services find each other by.
     pub(crate) fn directory(&self) -> Directory {
-        Directory::new(self.members.iter().map(|(name, m)| (name.clone(), vec![m.address])).collect())
+        let mut listed: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
+        for member in self.members.values() {
+            listed.entry(member.service.clone()).or_default().push(member.address);
+        }
+        Directory::new(listed)
     }
 }
 
@@ -111,7 +154,7 @@ impl DataFolder {
         Engine::Sqlite { path: self.0.join("db").join(format!("{service}.sqlite")) }
     }
 
-    /// How the settings of a city in this folder are put together.
+    /// How the settings of a city in this folder are put together, with what it is given below and above its files.
     pub(crate) fn recipe(&self, city: Vec<(String, String)>, flags: &[(String, String)]) -> Recipe {
         Recipe {
             prefix: PREFIX.to_owned(),
@@ -140,14 +183,20 @@ impl DataFolder {
         Ok((opened.context("cannot open the secrets")?, settings.look_every()))
     }
 
-    /// The same for the city's own tools, which know no flags.
-    pub(crate) async fn own_secrets(&self) -> Result<Secrets> {
-        Ok(self.secrets(&self.recipe(Vec::new(), &[])).await?.0)
+    /// The same for the city's own tools: with what the city that runs here was given.
+    pub(crate) fn own_recipe(&self) -> Recipe {
+        let given = self.running().map(|map| map.given).unwrap_or_default();
+        self.recipe(given.city, &given.flags)
     }
 
-    /// What is set about Kafka, for the city's own tools, which know no flags.
+    /// The secrets, for the city's own tools.
+    pub(crate) async fn own_secrets(&self) -> Result<Secrets> {
+        Ok(self.secrets(&self.own_recipe()).await?.0)
+    }
+
+    /// What is set about Kafka, for the city's own tools.
     pub(crate) fn kafka(&self) -> Result<KafkaSettings> {
-        Ok(config::load("kafka", &config::read_once(&self.recipe(Vec::new(), &[]))?)?)
+        Ok(config::load("kafka", &config::read_once(&self.own_recipe())?)?)
     }
 
     fn map_file(&self) -> PathBuf {

@@ -9,9 +9,10 @@ mod supervise;
 mod targets;
 
 pub(crate) use launch::{City, TITLE, serve};
-pub(crate) use map::{CityMap, DataFolder, Member};
-pub(crate) use ports::Ports;
+pub(crate) use map::{CityMap, DataFolder, Given, Member};
+pub(crate) use ports::{Ports, Seat, Seats};
 pub(crate) use process::{cpu_micros, is_alive, memory_kib};
+pub(crate) use rotation::until_listed;
 pub(crate) use supervise::Supervised;
 pub(crate) use targets::targets;
 
@@ -27,8 +28,10 @@ pub(crate) struct Plan {
     pub data: DataFolder,
     /// Which addresses it takes.
     pub ports: Ports,
-    /// `service.setting=value`, above file and environment.
-    pub settings: Vec<(String, String)>,
+    /// Instances of each service and of the gateway.
+    pub instances: u16,
+    /// What it is given below and above its settings file.
+    pub given: Given,
     /// Seed of the card network's faults.
     pub seed: u64,
 }

@@ -1,6 +1,5 @@
 //! One process per member: started, watched, started again when it dies.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,10 +13,9 @@ use kernel::task::Tasks;
 use parking_lot::Mutex;
 use tokio::process::Command;
 
-use super::launch::watched;
+use super::launch::{must_share, watched};
 use super::rotation;
-use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan};
-use crate::services;
+use super::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Member, Plan, Seat, Seats};
 
 /// Between restarts of a member that dies at once; doubles up to the second figure.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -31,13 +29,12 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Launcher {
     program: PathBuf,
     data: DataFolder,
-    addresses: BTreeMap<String, SocketAddr>,
-    settings: Vec<(String, String)>,
+    seats: Seats,
     seed: u64,
 }
 
 impl Launcher {
-    pub(super) fn new(plan: &Plan, addresses: &BTreeMap<String, SocketAddr>, secrets: &Secrets) -> Result<Self> {
+    pub(super) fn new(plan: &Plan, seats: &Seats, secrets: &Secrets) -> Result<Self> {
         // Made before any member starts, so that all of them read the same.
         for name in ["internal"].iter().chain(&OF_THE_NETWORK) {
             secrets.get(name).with_context(|| format!("cannot make the secret {name}"))?;
@@ -48,14 +45,13 @@ impl Launcher {
         Ok(Self {
             program: std::env::current_exe().context("this program's own path")?,
             data: plan.data.clone(),
-            addresses: addresses.clone(),
-            settings: plan.settings.clone(),
+            seats: seats.clone(),
             seed: plan.seed,
         })
     }
 
     pub(super) fn spawn(&self, name: &str) -> Result<Child> {
-        let address = self.addresses[name];
+        let Seat { service, address } = self.seats[name].clone();
         let mut command = Command::new(&self.program);
         if name == CARD_NETWORK {
             let secrets = self.data.secret_files();
@@ -67,13 +63,10 @@ impl Launcher {
                 .arg(address.to_string());
             command.arg("--api-key-file").arg(secrets.join("card-network-api-key"));
             command.arg("--webhook-secret-file").arg(secrets.join("card-network-webhook-secret"));
-            command.arg("--webhook-url").arg(format!("http://{}/api/v1/provider-events", self.addresses[GATEWAY]));
+            command.arg("--webhook-url").arg(format!("http://{}/api/v1/provider-events", self.seats[GATEWAY].address));
             command.arg("--seed").arg(self.seed.to_string());
         } else {
             command.arg("serve").arg(name).arg("--data").arg(self.data.path()).arg("--with-parent");
-            for (key, value) in &self.settings {
-                command.arg("--set").arg(format!("{key}={value}"));
-            }
         }
         let log = open_log(&self.data, name)?;
         // A member's lines go to standard error; what it prints is for people who start it by hand.
@@ -83,7 +76,7 @@ impl Launcher {
         // Waiting for a process would close its pipe, so the pipe is held apart from it.
         let leash = process.stdin.take();
         let pid = process.id().context("a process that just started has an id")?;
-        Ok(Child { name: name.to_owned(), address, pid, process, leash })
+        Ok(Child { name: name.to_owned(), service, address, pid, process, leash })
     }
 }
 
@@ -112,6 +105,7 @@ fn open_log(data: &DataFolder, name: &str) -> Result<File> {
 /// One member's process.
 pub(super) struct Child {
     name: String,
+    service: String,
     address: SocketAddr,
     pid: u32,
     process: tokio::process::Child,
@@ -175,24 +169,23 @@ impl Supervised {
     /// Starts every member and returns once all are ready.
     pub(crate) async fn start(plan: &Plan) -> Result<Self> {
         let lock = plan.data.lock()?;
-        let addresses = plan.ports.addresses()?;
+        let seats = plan.ports.seats(plan.instances)?;
+        let given = plan.given.clone().at(seats[GATEWAY].address, seats[CARD_NETWORK].address);
         // Watched here as well: whoever supervises keeps the history of the settings and refuses bad ones at start.
         let upkeep = Tasks::new();
-        let (secrets, configuration) = watched(&plan.data, &addresses, &plan.settings, true, &upkeep).await?;
-        let launcher = Arc::new(Launcher::new(plan, &addresses, &secrets)?);
-        let names: Vec<String> = services::manifests()
-            .iter()
-            .map(|m| m.name.to_owned())
-            .chain([GATEWAY.to_owned(), CARD_NETWORK.to_owned()])
-            .collect();
-        let member = |name: &String| (name.clone(), Member { address: addresses[name], pid: 0, ready_ms: 0 });
+        let (secrets, configuration) = watched(&plan.data, &given, true, &upkeep).await?;
+        if plan.instances > 1 {
+            must_share(&configuration)?;
+        }
+        let launcher = Arc::new(Launcher::new(plan, &seats, &secrets)?);
+        let unborn = |(name, seat): (&String, &Seat)| (name.clone(), Member::ready(seat, 0, Instant::now()));
         let registrar = rotation::open_registrar(&secrets, &configuration, &upkeep).await?;
-        let members = names.iter().map(member).collect();
-        let map = CityMap { pid: std::process::id(), processes: true, members, registrar };
+        let members = seats.iter().map(unborn).collect();
+        let map = CityMap { pid: std::process::id(), processes: true, members, registrar, given };
         plan.data.publish(&map)?;
         let map = Arc::new(Mutex::new(map));
         let mut children = Vec::new();
-        for name in &names {
+        for name in seats.keys() {
             children.push((launcher.spawn(name)?, Instant::now()));
         }
         for (child, began) in &children {
@@ -223,8 +216,8 @@ impl Supervised {
 /// Notes a member's process in the map.
 fn enter(data: &DataFolder, map: &Mutex<CityMap>, child: &Child, began: Instant) -> Result<()> {
     let mut map = map.lock();
-    let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    map.members.insert(child.name.clone(), Member { address: child.address, pid: child.pid, ready_ms });
+    let seat = Seat { service: child.service.clone(), address: child.address };
+    map.members.insert(child.name.clone(), Member::ready(&seat, child.pid, began));
     data.publish(&map)
 }
 
@@ -244,7 +237,11 @@ async fn watch(
             () = stop.cancelled() => return child.stop().await,
         };
         let name = child.name.clone();
-        tracing::warn!(member = name, pid = child.pid, ?ended, "a member died and is started again");
+        if ended.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            tracing::info!(member = name, pid = child.pid, "a member was told to end and is started again");
+        } else {
+            tracing::warn!(member = name, pid = child.pid, ?ended, "a member died and is started again");
+        }
         pause = if began.elapsed() > SETTLED { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         tokio::time::sleep(pause).await;
         began = Instant::now();

@@ -1,6 +1,6 @@
 //! The city's own tools: they hold the city's secret, so they may ask each service directly, as support would.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use kernel::clock::Clock;
 use kernel::http::{Identity, Signer};
 use serde_json::Value;
@@ -44,13 +44,13 @@ impl Insider {
             session: None,
         };
         let headers = self.signer.sign("tools", service, Some(&identity), self.clock.now());
-        self.get(self.map.url(service)?, path, |r| r.headers(headers)).await
+        self.get(&self.map.urls(service), path, |r| r.headers(headers.clone())).await
     }
 
     /// Asks a service's own administration.
     pub(crate) async fn internal(&self, service: &str, path: &str) -> Result<Value> {
         let headers = self.signer.sign("tools", service, None, self.clock.now());
-        self.get(self.map.url(service)?, path, |r| r.headers(headers)).await
+        self.get(&self.map.urls(service), path, |r| r.headers(headers.clone())).await
     }
 
     /// Tells a service's own administration to do something.
@@ -66,7 +66,7 @@ impl Insider {
 
     /// Reads the provider's books, with the provider's key.
     pub(crate) async fn network(&self, path: &str) -> Result<Value> {
-        self.get(self.map.card_network()?, path, |r| r.bearer_auth(&self.api_key)).await
+        self.get(&[self.map.card_network()?], path, |r| r.bearer_auth(&self.api_key)).await
     }
 
     /// Sets the provider's faults.
@@ -76,18 +76,29 @@ impl Insider {
         Ok(())
     }
 
+    /// Asks the first instance that can be reached.
     async fn get(
         &self,
-        base: String,
+        instances: &[String],
         path: &str,
-        with: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+        with: impl Fn(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
     ) -> Result<Value> {
-        let url = format!("{base}{path}");
-        let answer = with(self.http.get(&url)).send().await.with_context(|| format!("no answer from {url}"))?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        anyhow::ensure!(status.is_success(), "{url}: {status} {text}");
-        serde_json::from_str(&text).with_context(|| format!("{url} does not answer in JSON"))
+        let mut silent = anyhow!("this city has nobody to ask for {path}");
+        for base in instances {
+            let url = format!("{base}{path}");
+            let answer = match with(self.http.get(&url)).send().await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    silent = anyhow!(error).context(format!("no answer from {url}"));
+                    continue;
+                }
+            };
+            let status = answer.status();
+            let text = answer.text().await?;
+            anyhow::ensure!(status.is_success(), "{url}: {status} {text}");
+            return serde_json::from_str(&text).with_context(|| format!("{url} does not answer in JSON"));
+        }
+        Err(silent)
     }
 
     /// Every item of a paged list.

@@ -3,9 +3,10 @@
 mod insider;
 mod sign_in;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
@@ -20,8 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    /// Such as `http://127.0.0.1:8080`.
-    pub base: String,
+    /// The city's doors, such as `http://127.0.0.1:8080`: where the first cannot be reached the next is tried, as a
+    /// balancer before them would.
+    doors: Arc<[String]>,
     token: Option<String>,
 }
 
@@ -51,8 +53,8 @@ impl Answer {
 }
 
 impl Client {
-    /// A client without a token.
-    pub(crate) fn new(base: impl Into<String>) -> Result<Self> {
+    /// A client without a token for a city with these doors.
+    pub(crate) fn new(doors: Vec<String>) -> Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(15))
@@ -61,7 +63,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("an HTTP client without TLS always builds")?;
-        Ok(Self { http, base: base.into(), token: None })
+        Ok(Self { http, doors: doors.into(), token: None })
     }
 
     /// The same client for the holder of `token`.
@@ -70,7 +72,7 @@ impl Client {
         Self { token: Some(token.into()), ..self.clone() }
     }
 
-    /// The plain HTTP client, for protocols of their own.
+    /// The plain HTTP client, for those who are not behind the city's doors.
     pub(crate) fn http(&self) -> &reqwest::Client {
         &self.http
     }
@@ -93,23 +95,43 @@ impl Client {
         body: Option<&Value>,
         key: Option<&Uuid>,
     ) -> Result<Answer> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key.to_string());
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.with_context(|| format!("no answer from {}{path}", self.base))?;
+        let response = self
+            .knock(|http, door| {
+                let mut request = http.request(method.clone(), format!("{door}{path}"));
+                if let Some(token) = &self.token {
+                    request = request.bearer_auth(token);
+                }
+                if let Some(key) = key {
+                    request = request.header("idempotency-key", key.to_string());
+                }
+                match body {
+                    Some(body) => request.json(body),
+                    None => request,
+                }
+            })
+            .await?;
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let trace_id = header("traceparent").and_then(|t| t.split('-').nth(1).map(str::to_owned));
         let (status, replayed) = (response.status(), header("idempotent-replayed").is_some());
         let text = response.text().await.context("the answer broke off")?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Answer { status, body, text, trace_id, replayed })
+    }
+
+    /// Sends what `ask` makes to the first door that can be reached. Nothing is sent twice: only a door that nobody opened
+    /// makes it go to the next one.
+    pub(crate) async fn knock(
+        &self,
+        ask: impl Fn(&reqwest::Client, &str) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response> {
+        let mut shut = anyhow!("the city has no door");
+        for door in self.doors.iter() {
+            match ask(&self.http, door).send().await {
+                Err(error) if error.is_connect() => shut = anyhow!(error).context(format!("no answer from {door}")),
+                answer => return answer.with_context(|| format!("no answer from {door}")),
+            }
+        }
+        Err(shut)
     }
 
     /// Sends a request until it is answered for good: the same key each time, so that trying again is safe.

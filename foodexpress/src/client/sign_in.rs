@@ -24,7 +24,7 @@ pub(crate) async fn sign_in(client: &Client, email: &str, password: &str) -> Res
         ("client_id", CLIENT_ID),
         ("code_verifier", verifier.as_str()),
     ];
-    let response = client.http().post(format!("{}/token", client.base)).form(&form).send().await?;
+    let response = client.knock(|http, door| http.post(format!("{door}/token")).form(&form)).await?;
     let status = response.status();
     let body: serde_json::Value = response.json().await.context("the token endpoint's answer is not JSON")?;
     match body["access_token"].as_str() {
@@ -43,12 +43,12 @@ async fn authorize(client: &Client, email: &str, password: &str, challenge: &str
         ("code_challenge", challenge),
         ("code_challenge_method", "S256"),
     ];
-    let page = client.http().get(format!("{}/authorize", client.base)).query(&query).send().await?;
+    let page = client.knock(|http, door| http.get(format!("{door}/authorize")).query(&query)).await?;
     let status = page.status();
     let page = page.text().await?;
     let Some(request) = hidden_field(&page, "request") else { bail!("no sign-in form: {status} {page}") };
     let form = [("request", request), ("email", email), ("password", password)];
-    let answer = client.http().post(format!("{}/login", client.base)).form(&form).send().await?;
+    let answer = client.knock(|http, door| http.post(format!("{door}/login")).form(&form)).await?;
     let location = answer.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let query = location.split_once('?').map_or("", |(_, query)| query);
     let field = |name: &str| {

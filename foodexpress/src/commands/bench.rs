@@ -40,9 +40,12 @@ impl Bench {
         if cfg!(debug_assertions) {
             out.say("this is not a release build: the figures say little");
         }
-        let scenarios = if self.only.is_empty() { Scenario::value_variants().to_vec() } else { self.only };
+        let without_engines =
+            || Scenario::value_variants().iter().copied().filter(|s| *s != Scenario::Cluster).collect();
+        let scenarios: Vec<Scenario> = if self.only.is_empty() { without_engines() } else { self.only };
         let folder =
             tempfile::Builder::new().prefix("bench-").tempdir_in(data.path()).context("no folder for the cities")?;
+        bench::let_engines_pass(folder.path())?;
         let bars = Bars::new(scenarios.len(), out);
         let site = Site { folder: folder.path(), size, watch: &bars };
         let rows = tokio::select! {

@@ -4,23 +4,25 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use futures::FutureExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::cluster::{self, ClusterArgs};
 use crate::chaos::{self, Violence, Watch};
-use crate::city::{DataFolder, Plan, Ports};
+use crate::city::{DataFolder, Given, Plan, Ports};
 use crate::output::Output;
 
 /// Kill every member of a city again and again while customers order, then compare the books.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: foodexpress chaos --orders 2000 --kills 100 --seed 1 --data /tmp/broken\nThe data folder must be new: the harness starts a city of its own."
+    after_help = "Examples: foodexpress chaos --orders 2000 --kills 100 --seed 1 --data /tmp/broken\n          foodexpress chaos --profile cluster --orders 1000 --kills 60 --data /tmp/broken\nThe data folder must be new: the harness starts a city of its own. On a cluster a third of the blows hits the engines."
 )]
 pub(super) struct Chaos {
     /// Orders to place.
     #[arg(long, default_value_t = 200)]
     orders: usize,
-    /// Processes to kill with SIGKILL, all members in turn, all at once every tenth time.
+    /// Processes to kill with SIGKILL, all members in turn, all at once every tenth time; on a cluster one by one, every third frozen instead.
     #[arg(long, default_value_t = 20)]
     kills: usize,
     /// Percent of charges that the card network declines.
@@ -35,6 +37,8 @@ pub(super) struct Chaos {
     /// What kills, faults and people follow from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// A setting above those the harness sets; may be given several times.
     #[arg(long = "set", value_name = "SERVICE.SETTING=VALUE", value_parser = super::setting)]
     settings: Vec<(String, String)>,
@@ -46,14 +50,12 @@ impl Chaos {
         if !data.is_new() {
             bail!("{} already holds a city; give --data a new folder", data.path().display());
         }
-        let mut settings = self.settings;
-        let demo = [("restaurants.demo_city", "true".to_owned()), ("auth.demo_city", "true".to_owned())];
-        for (name, value) in chaos::hurried().into_iter().chain(demo) {
-            if !settings.iter().any(|(known, _)| known == name) {
-                settings.push((name.to_owned(), value));
-            }
-        }
-        let plan = Plan { data, ports: Ports::Auto, settings, seed: self.seed };
+        let demo = super::DEMO.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let flags = super::unless_said(&self.settings, chaos::hurried().into_iter().chain(demo));
+        let given = Given { city: Vec::new(), flags };
+        let instances = self.cluster.instances();
+        let mut plan = Plan { data: data.clone(), ports: Ports::Auto, instances, given, seed: self.seed };
+        let cluster = self.cluster.prepare(&data, &mut plan.given, out).await?;
         let violence = Violence {
             orders: self.orders,
             kills: self.kills,
@@ -62,7 +64,14 @@ impl Chaos {
             duplicates: self.duplicates,
             seed: self.seed,
         };
-        let outcome = chaos::run(&plan, violence, &Bars::new(&violence)).await?;
+        let given = plan.given.clone();
+        let refill = || cluster::redis_users(&data, &given, out).boxed_local();
+        let refill: Option<&chaos::Refill<'_>> = if cluster.is_some() { Some(&refill) } else { None };
+        let outcome = chaos::run(&plan, violence, refill, &Bars::new(&violence)).await;
+        if let Some(cluster) = cluster {
+            cluster.stop().await?;
+        }
+        let outcome = outcome?;
         let clean = outcome.audit.is_clean();
         outcome.audit.findings.iter().take(20).for_each(|f| out.say(format!("{} {f}", out.mark(false, "✗"))));
         let word = out

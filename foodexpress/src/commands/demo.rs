@@ -36,7 +36,7 @@ impl Stage {
             return Ok(Self { map, ours: None });
         }
         let began = Instant::now();
-        let city = City::start(&args.plan(data, &[])).await?;
+        let city = City::start(&args.plan(data)).await?;
         out.say(format!("started a city in {} ms", began.elapsed().as_millis()));
         Ok(Self { map: city.map.clone(), ours: Some(city) })
     }
@@ -83,7 +83,7 @@ impl Order {
 
 async fn walk(map: &CityMap, out: Output) -> Result<Value> {
     let mut steps = Steps { out: Some(out), began: Instant::now(), last: Instant::now() };
-    let guest = Client::new(map.gateway()?)?;
+    let guest = Client::new(map.gateways())?;
     let customer = as_account(&guest, "customer0@demo.example").await?;
     steps.done("signed in", "customer0@demo.example, by authorization code with PKCE");
     let meal = choose_meal(&guest, 0, Some(false)).await?;

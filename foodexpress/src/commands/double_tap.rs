@@ -41,7 +41,7 @@ impl DoubleTap {
 }
 
 async fn tap(map: &CityMap, insider: &Insider, number: u32, out: Output) -> Result<Value> {
-    let guest = Client::new(map.gateway()?)?;
+    let guest = Client::new(map.gateways())?;
     let customer = as_account(&guest, "customer1@demo.example").await?;
     let meal = choose_meal(&guest, 0, Some(false)).await?;
     let card = tokenise(&customer, &map.card_network()?).await?;

@@ -43,6 +43,8 @@ pub(super) enum Engines {
     Pause(Node),
     /// Let the replay go on.
     Resume(Node),
+    /// Let the primary acknowledge only what its standby has on disk as well.
+    Synchronize(Node),
 }
 
 /// The one it is done to.
@@ -98,6 +100,7 @@ pub(super) async fn run(what: Engines, data: &Path, out: Output) -> Result<ExitC
         Engines::Rejoin(node) => (Action::Rejoin, node),
         Engines::Pause(node) => (Action::Pause, node),
         Engines::Resume(node) => (Action::Resume, node),
+        Engines::Synchronize(node) => (Action::Synchronize, node),
     };
     let nodes = Remote::at(data)?.act(action, &node.name).await?;
     show(&nodes, data, out);

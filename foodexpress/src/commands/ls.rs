@@ -12,7 +12,7 @@ pub(super) async fn run(data: &DataFolder, out: Output) -> Result<()> {
     let map = data.must_run()?;
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build()?;
     for (name, member) in &map.members {
-        let probe = if name == CARD_NETWORK { "livez" } else { "readyz" };
+        let probe = if member.service == CARD_NETWORK { "livez" } else { "readyz" };
         let answer = http.get(format!("http://{}/{probe}", member.address)).send().await;
         let state = match answer {
             Ok(response) if response.status().is_success() => "ready",
@@ -29,7 +29,7 @@ pub(super) async fn run(data: &DataFolder, out: Output) -> Result<()> {
         );
         out.row(
             text,
-            &json!({"name": name, "address": member.address, "pid": member.pid, "memory_kib": memory, "state": state}),
+            &json!({"name": name, "service": member.service, "address": member.address, "pid": member.pid, "memory_kib": memory, "state": state}),
         );
     }
     Ok(())

@@ -5,6 +5,7 @@ mod bench;
 mod bus;
 mod chaos;
 mod check;
+mod cluster;
 mod config;
 mod demo;
 mod docs;
@@ -14,6 +15,7 @@ mod events;
 mod ls;
 mod metrics;
 mod migrate;
+mod restart;
 mod secrets;
 mod serve;
 mod token;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::city::{DataFolder, Plan, Ports};
+use crate::city::{DataFolder, Given, Plan, Ports};
 use crate::output::Output;
 
 /// FoodExpress: an open food-ordering and delivery platform.
@@ -65,20 +67,28 @@ pub(crate) struct CityArgs {
 
 impl CityArgs {
     /// The plan for a city in this folder. A new one gets the demo city's restaurants and accounts unless told otherwise.
-    pub(crate) fn plan(&self, data: DataFolder, more: &[(&str, String)]) -> Plan {
-        let mut settings = self.settings.clone();
-        let mut unless_said = |name: &str, value: String| {
-            if !settings.iter().any(|(known, _)| known == name) {
-                settings.push((name.to_owned(), value));
-            }
-        };
-        if data.is_new() && !self.empty {
-            unless_said("restaurants.demo_city", "true".into());
-            unless_said("auth.demo_city", "true".into());
-        }
-        more.iter().for_each(|(name, value)| unless_said(name, value.clone()));
-        Plan { data, ports: self.ports, settings, seed: 0 }
+    pub(crate) fn plan(&self, data: DataFolder) -> Plan {
+        let demo = if data.is_new() && !self.empty { DEMO } else { &[] };
+        let flags = unless_said(&self.settings, demo.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        Plan { data, ports: self.ports, instances: 1, given: Given { city: Vec::new(), flags }, seed: 0 }
     }
+}
+
+/// The settings that fill a new city.
+pub(crate) const DEMO: &[(&str, &str)] = &[("restaurants.demo_city", "true"), ("auth.demo_city", "true")];
+
+/// What was said, and of the rest what was not.
+pub(crate) fn unless_said<'a>(
+    said: &[(String, String)],
+    more: impl IntoIterator<Item = (&'a str, String)>,
+) -> Vec<(String, String)> {
+    let mut all = said.to_vec();
+    for (name, value) in more {
+        if !all.iter().any(|(known, _)| known == name) {
+            all.push((name.to_owned(), value));
+        }
+    }
+    all
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
@@ -90,8 +100,10 @@ fn setting(text: &str) -> Result<(String, String), String> {
 enum Command {
     /// Start the city and keep it running until Ctrl-C.
     Up(up::Up),
-    /// Run one service (or `gateway`) of a running city in this process.
+    /// Run one member of a running city in this process, or one more instance of a service.
     Serve(serve::Serve),
+    /// Restart the members of a running city one after another, without failing a request.
+    Restart(restart::Restart),
     /// List the city's services with address, process and state.
     Ls,
     /// Run orders through the city.
@@ -160,6 +172,7 @@ impl Cli {
         match self.command {
             Command::Up(up) => up.run(data, out).await?,
             Command::Serve(serve) => serve.run(&data).await?,
+            Command::Restart(restart) => restart.run(&data, out).await?,
             Command::Ls => ls::run(&data, out).await?,
             Command::Demo(Demo::Order(order)) => order.run(data, out).await?,
             Command::Demo(Demo::DoubleTap(tap)) => return tap.run(data, out).await,

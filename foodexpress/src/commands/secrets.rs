@@ -33,7 +33,7 @@ const API_KEY: &str = "card-network-api-key";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(what: Secrets, data: &DataFolder, out: Output) -> Result<()> {
-    let (secrets, look_every) = data.secrets(&data.recipe(Vec::new(), &[])).await?;
+    let (secrets, look_every) = data.secrets(&data.own_recipe()).await?;
     match what {
         Secrets::List => list(&secrets, out),
         Secrets::Rotate { name } => rotate(data, &secrets, look_every, &name, out).await,
@@ -97,7 +97,7 @@ async fn until_accepted(map: &CityMap, name: &str, next: &Secret) -> Result<()> 
     for (member, place) in &map.members {
         loop {
             let at = format!("http://{}", place.address);
-            let request = match (name, member.as_str()) {
+            let request = match (name, place.service.as_str()) {
                 ("internal", GATEWAY | CARD_NETWORK) => break,
                 ("internal", service) => {
                     let proof = Signer::new(next.reveal()).sign("tools", service, None, Clock::system().now());

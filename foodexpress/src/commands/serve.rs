@@ -8,12 +8,17 @@ use super::wait::told_to_stop;
 use crate::city::{self, CARD_NETWORK, DataFolder, GATEWAY};
 use crate::services;
 
-/// Run one service of a running city in this process.
+/// Run one member of a running city in this process, or one more instance of a service.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: foodexpress serve orders --data city")]
+#[command(
+    after_help = "Example: foodexpress serve orders --port 8141 --data city\nA third instance of orders: it enters the list by which the others find it, and leaves it when told to stop."
+)]
 pub(super) struct Serve {
-    /// The service, or `gateway`.
+    /// The member as `ls` names it, such as `orders-2`; with --port the service, or `gateway`.
     name: String,
+    /// Listen here, as an instance beside those that the city began with; 0 takes any free port.
+    #[arg(long)]
+    port: Option<u16>,
     /// A setting above file and environment; may be given several times.
     #[arg(long = "set", value_name = "SERVICE.SETTING=VALUE", value_parser = super::setting)]
     settings: Vec<(String, String)>,
@@ -25,7 +30,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(self, data: &DataFolder) -> Result<()> {
         log_events_to_stderr(&self.name)?;
-        city::serve(data, &self.name, &self.settings, told_to_stop(self.with_parent)).await
+        city::serve(data, &self.name, self.port, &self.settings, told_to_stop(self.with_parent)).await
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) async fn run(self, data: &DataFolder, out: Output) -> Result<()> {
-        let guest = Client::new(data.must_run()?.gateway()?)?;
+        let guest = Client::new(data.must_run()?.gateways())?;
         let token = sign_in(&guest, &self.email, demo::PASSWORD).await?;
         out.row(&token, &json!({"email": self.email, "access_token": token}));
         Ok(())

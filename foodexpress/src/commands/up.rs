@@ -7,17 +7,22 @@ use clap::Args;
 use serde_json::json;
 
 use super::CityArgs;
+use super::cluster::ClusterArgs;
 use super::wait::told_to_stop;
-use crate::city::{City, CityMap, DataFolder, Supervised, memory_kib};
+use crate::city::{City, CityMap, DataFolder, Plan, Supervised, memory_kib};
 use crate::output::{Output, table};
 
 /// Start the city and keep it running until Ctrl-C.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: foodexpress up --processes --ports auto")]
+#[command(
+    after_help = "Examples: foodexpress up --processes --ports auto\n          foodexpress up --profile cluster --data city"
+)]
 pub(super) struct Up {
     /// One process per service, watched and started again when it dies.
     #[arg(long)]
     processes: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     #[command(flatten)]
     city: CityArgs,
 }
@@ -25,28 +30,44 @@ pub(super) struct Up {
 impl Up {
     pub(super) async fn run(self, data: DataFolder, out: Output) -> Result<()> {
         super::serve::log_events_to_stderr("city")?;
-        let plan = self.city.plan(data, &[]);
-        let began = Instant::now();
-        if self.processes {
-            let city = Supervised::start(&plan).await?;
-            show(&city.map(), began.elapsed(), out)?;
-            told_to_stop(false).await;
-            out.say("stopping: running requests end first");
-            city.stop().await;
-            return Ok(());
-        }
-        let city = City::start(&plan).await?;
-        show(&city.map, began.elapsed(), out)?;
-        let broken = tokio::select! {
-            () = told_to_stop(false) => None,
-            why = city.broken() => Some(why),
+        let mut plan = self.city.plan(data.clone());
+        plan.instances = self.cluster.instances();
+        let cluster = self.cluster.prepare(&data, &mut plan.given, out).await?;
+        let result = if self.processes || plan.instances > 1 || cluster.is_some() {
+            supervised(&plan, out).await
+        } else {
+            in_one(&plan, out).await
         };
-        out.say("stopping: running requests end first");
-        city.stop().await;
-        match broken {
-            Some(why) => bail!("the city cannot go on: {why}"),
-            None => Ok(()),
+        if let Some(cluster) = cluster {
+            cluster.stop().await?;
         }
+        result
+    }
+}
+
+async fn supervised(plan: &Plan, out: Output) -> Result<()> {
+    let began = Instant::now();
+    let city = Supervised::start(plan).await?;
+    show(&city.map(), began.elapsed(), out)?;
+    told_to_stop(false).await;
+    out.say("stopping: running requests end first");
+    city.stop().await;
+    Ok(())
+}
+
+async fn in_one(plan: &Plan, out: Output) -> Result<()> {
+    let began = Instant::now();
+    let city = City::start(plan).await?;
+    show(&city.map, began.elapsed(), out)?;
+    let broken = tokio::select! {
+        () = told_to_stop(false) => None,
+        why = city.broken() => Some(why),
+    };
+    out.say("stopping: running requests end first");
+    city.stop().await;
+    match broken {
+        Some(why) => bail!("the city cannot go on: {why}"),
+        None => Ok(()),
     }
 }
 
@@ -63,10 +84,14 @@ fn show(map: &CityMap, took: Duration, out: Output) -> Result<()> {
     let pids: std::collections::BTreeSet<u32> = map.members.values().map(|m| m.pid).collect();
     let memory: u64 = pids.into_iter().filter_map(memory_kib).sum();
     let ready_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    let gateway = map.gateway()?;
-    out.say(format!("the city is open at {gateway} after {ready_ms} ms, {:.1} MB in all; Ctrl-C stops it", mb(memory)));
+    let (gateway, gateways) = (map.gateway()?, map.gateways());
+    out.say(format!(
+        "the city is open at {} after {ready_ms} ms, {:.1} MB in all; Ctrl-C stops it",
+        gateways.join(" and "),
+        mb(memory)
+    ));
     if out.json {
-        out.result(&json!({"gateway": gateway, "ready_ms": ready_ms, "memory_kib": memory, "processes": map.processes, "members": map.members}));
+        out.result(&json!({"gateway": gateway, "gateways": gateways, "ready_ms": ready_ms, "memory_kib": memory, "processes": map.processes, "members": map.members}));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod books;
 mod bus;
 mod changes;
+mod cluster;
 mod documents;
 mod engines;
 mod order;

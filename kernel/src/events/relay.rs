@@ -16,9 +16,11 @@ const LEASE: &str = "outbox-relay";
 const LIFE: Duration = Duration::from_secs(3);
 /// Events that get their position in one step.
 const BATCH: i64 = 200;
-/// The next look while events keep coming; other processes' commits do not wake this one.
+/// The next look while events keep coming, in case a notice of another instance was lost.
 const BUSY: Duration = Duration::from_millis(100);
+/// The next look when there was nothing, where other instances tell of their commits, and where nobody does.
 const IDLE: Duration = Duration::from_secs(1);
+const IDLE_ALONE: Duration = Duration::from_millis(200);
 /// How often a relay that is not in charge looks after the head and the one that is.
 const FOLLOW: Duration = Duration::from_millis(200);
 
@@ -89,6 +91,10 @@ impl Lead {
             .await?;
         if let Some(moved) = &moved {
             store.publish_head(moved.head);
+            if moved.moved > 0 {
+                // Whoever follows this outbox, or sends it to Kafka, may be at another instance.
+                store.wake_siblings(RELAY);
+            }
         }
         Ok(moved)
     }
@@ -158,7 +164,7 @@ impl Relay {
                 self.lead = Lead::take(&self.store, &self.owner).await?;
             }
             if self.lead.is_some() && !look.waiting {
-                return Ok(IDLE);
+                return Ok(self.idle());
             }
         }
         let Some(lead) = &self.lead else { return Ok(FOLLOW) };
@@ -167,10 +173,14 @@ impl Relay {
                 self.lead = None;
                 Ok(FOLLOW)
             }
-            Some(Moved { moved: 0, .. }) => Ok(IDLE),
+            Some(Moved { moved: 0, .. }) => Ok(self.idle()),
             Some(Moved { moved: BATCH, .. }) => Ok(Duration::ZERO),
             Some(_) => Ok(BUSY),
         }
+    }
+
+    fn idle(&self) -> Duration {
+        if self.store.hears_siblings() { IDLE } else { IDLE_ALONE }
     }
 
     /// Renews from a third of the lease's life on; from two thirds on an unrenewed lead is none.

@@ -20,6 +20,8 @@ use crate::telemetry::{Name, Role, Span, Trace};
 
 /// A pause after the database failed.
 const TROUBLE: Duration = Duration::from_secs(1);
+/// A job that failed runs again after the first, doubled each time up to the most, if its sweep is not sooner.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 tokio::task_local! {
     static HELD: Lease;
@@ -41,6 +43,8 @@ pub(super) struct Runner {
     kind: Kind,
     keeper: Keeper,
     shutdown: CancellationToken,
+    /// Failed runs in a row.
+    failures: u32,
 }
 
 impl Runner {
@@ -50,7 +54,7 @@ impl Runner {
             Trigger::Cron { expr, zone } => Kind::Timed(Schedule::cron(expr, zone)?),
             Trigger::Woken { sweep } => Kind::Woken { wake: store.wake_signal(job.name), sweep },
         };
-        Ok(Self { store, job, kind, keeper, shutdown })
+        Ok(Self { store, job, kind, keeper, shutdown, failures: 0 })
     }
 
     pub(super) async fn run_until_shutdown(mut self) {
@@ -81,7 +85,8 @@ impl Runner {
 
     /// Waits for a wake-up or the sweep and runs; or gives the lease back when it has been quiet.
     async fn woken(&mut self, wake: &Notify, sweep: Duration, ran: &mut Option<RunRow>) {
-        let due = ran.as_ref().map_or_else(Timestamp::default, |ran| ran.last_run_at.plus(sweep));
+        let due =
+            ran.as_ref().map_or_else(Timestamp::default, |ran| ran.last_run_at.plus(self.pause_after(ran, sweep)));
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return,
@@ -98,6 +103,14 @@ impl Runner {
         if self.keeper.hold(&self.shutdown).await.is_some() {
             *ran = self.once().await.or(ran.take());
         }
+    }
+
+    fn pause_after(&self, ran: &RunRow, sweep: Duration) -> Duration {
+        if ran.last_error.is_none() {
+            return sweep;
+        }
+        let doublings = self.failures.saturating_sub(1).min(6);
+        sweep.min((AGAIN.0 * 2_u32.pow(doublings)).min(AGAIN.1))
     }
 
     /// Waits for the next due time and runs, unless another instance did meanwhile.
@@ -149,6 +162,7 @@ impl Runner {
         let work = Scope::Everybody.around(caught(self.job.clone()));
         let work = HELD.scope(lease, span.watch(work, look));
         let error = self.keeper.run(work, &self.shutdown).await?.err();
+        self.failures = if error.is_some() { self.failures.saturating_add(1) } else { 0 };
         Some(RunRow { name: self.job.name.to_owned(), last_run_at: started, last_error: error })
     }
 }
@@ -162,6 +176,6 @@ async fn caught(job: Job) -> Result<(), String> {
         Ok(Err(error)) => error.to_string(),
         Err(panic) => format!("panicked: {}", panic_text(&*panic)),
     };
-    tracing::error!(job = name, error = ended, "a job failed; its next trigger runs it again");
+    tracing::error!(job = name, error = ended, "a job failed and will run again");
     Err(ended)
 }

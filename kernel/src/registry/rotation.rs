@@ -133,10 +133,15 @@ impl Rotation {
         Some(format!("away for {seconds} s, the last list is kept: {trouble}"))
     }
 
-    /// Counts among a service's metrics, and tells of the registry among its checks. A registry that is away makes nobody unready: the list is kept.
-    pub fn report(&self, metrics: &Metrics, health: &Health) {
+    /// Counts among a member's metrics.
+    pub fn measure(&self, metrics: &Metrics) {
         let measures = self.0.measures.get_or_init(|| Measures::new(metrics, self.0.backend.kind()));
         measures.reachable.set(i64::from(self.0.away.lock().is_empty()));
+    }
+
+    /// Counts among a service's metrics, and tells of the registry among its checks. A registry that is away makes nobody unready: the list is kept.
+    pub fn report(&self, metrics: &Metrics, health: &Health) {
+        self.measure(metrics);
         let rotation = self.clone();
         health.check_by_asking("registry", move || {
             let said = rotation.trouble().unwrap_or_else(|| format!("{} answers", rotation.0.backend.kind()));

@@ -24,6 +24,8 @@ pub struct Server {
     pub url: String,
     /// Whether `url` reaches the server itself, so that named statements may be cached on the connection.
     pub direct: bool,
+    /// Where `url` is a pooler's: address of the server itself, over which instances of a service wake each other.
+    pub direct_url: Option<String>,
     /// The service's schema.
     pub schema: String,
     /// Who logs in; without it, whom the address names.
@@ -44,6 +46,7 @@ impl Server {
         Self {
             url: url.into(),
             direct: true,
+            direct_url: None,
             schema: schema.into(),
             login: None,
             standby_url: None,

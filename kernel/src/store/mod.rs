@@ -5,6 +5,7 @@ mod engine;
 mod error;
 mod job;
 mod migrate;
+mod notices;
 mod postgres;
 mod row;
 mod scope;
@@ -38,6 +39,7 @@ use crate::events::Recent;
 use crate::events::wire::proto;
 use crate::telemetry::{self, Name, Span, StoreMeasures, Trace, key};
 use job::TypedJob;
+use notices::Notices;
 use scope::{Bound, ScopeCell};
 
 /// How a store is opened.
@@ -88,6 +90,8 @@ pub(crate) struct AfterCommit {
     head: watch::Sender<i64>,
     wakes: Mutex<HashMap<&'static str, Arc<Notify>>>,
     recent: Recent,
+    /// What other instances on the same database are told.
+    notices: Notices,
 }
 
 impl AfterCommit {
@@ -108,10 +112,15 @@ impl AfterCommit {
             });
         }
         if !wakes.is_empty() {
-            let jobs = self.wakes.lock();
-            for job in wakes.iter().filter_map(|w| jobs.get(w)) {
-                job.notify_one();
-            }
+            wakes.iter().for_each(|name| self.wake(name));
+            self.notices.add(wakes);
+        }
+    }
+
+    /// Wakes whoever of this instance waits for this name.
+    fn wake(&self, name: &str) {
+        if let Some(job) = self.wakes.lock().get(name) {
+            job.notify_one();
         }
     }
 }
@@ -121,8 +130,12 @@ impl Store {
     /// PostgreSQL must have been, by [`Admin::provision`].
     pub async fn open(options: Options, migrations: &[Migration]) -> Result<Self, StoreError> {
         let all: Vec<Migration> = migrate::KERNEL.iter().chain(migrations).copied().collect();
-        let after_commit =
-            Arc::new(AfterCommit { head: watch::Sender::new(0), wakes: Mutex::default(), recent: Recent::default() });
+        let after_commit = Arc::new(AfterCommit {
+            head: watch::Sender::new(0),
+            wakes: Mutex::default(),
+            recent: Recent::default(),
+            notices: Notices::default(),
+        });
         let backend = match &options.engine {
             Engine::Sqlite { path } => {
                 Backend::Sqlite(sqlite::Sqlite::open(path, &all, options.deadline, after_commit.clone())?)
@@ -240,6 +253,16 @@ impl Store {
     /// Moves the head on, for the relay that gives positions on PostgreSQL.
     pub(crate) fn publish_head(&self, head: i64) {
         self.inner.after_commit.committed(Some(head), &[]);
+    }
+
+    /// Tells the other instances on this database that there is something to do for this name.
+    pub(crate) fn wake_siblings(&self, name: &'static str) {
+        self.inner.after_commit.notices.add(&[name]);
+    }
+
+    /// Whether other instances on this database, if there are any, tell this one of their commits.
+    pub(crate) fn hears_siblings(&self) -> bool {
+        self.inner.after_commit.notices.listens()
     }
 
     /// Whether insert order is commit order, so that the outbox number is the position. True for one writer only.

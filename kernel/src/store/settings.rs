@@ -21,6 +21,9 @@ pub struct PostgresSettings {
     /// Whether the address is that of a pooler.
     #[schemars(extend("x-restart" = true))]
     pub pooler: bool,
+    /// Where `url` is that of a pooler: address of the server itself, or of all that may become it, over which instances of a service wake each other. Without it they look for each other's work five times a second.
+    #[schemars(extend("x-restart" = true))]
+    pub direct_url: Option<String>,
     /// Address of a standby for reads that may be somewhat old.
     #[schemars(extend("x-restart" = true))]
     pub standby_url: Option<String>,
@@ -40,6 +43,7 @@ impl Default for PostgresSettings {
         Self {
             url: None,
             pooler: false,
+            direct_url: None,
             standby_url: None,
             prefix: "city".to_owned(),
             connections: CONNECTIONS,
@@ -56,7 +60,7 @@ impl Settings for PostgresSettings {
         if self.connections == 0 {
             return Err("postgres.connections must be at least 1".to_owned());
         }
-        for (key, url) in [("url", &self.url), ("standby_url", &self.standby_url)] {
+        for (key, url) in [("url", &self.url), ("direct_url", &self.direct_url), ("standby_url", &self.standby_url)] {
             if url.as_ref().is_some_and(|url| names_password(url)) {
                 return Err(format!(
                     "postgres.{key} holds a password; addresses are shown, secrets are not: leave it out"
@@ -111,6 +115,7 @@ impl PostgresSettings {
         });
         Some(Engine::Postgres(Server {
             direct: !self.pooler,
+            direct_url: self.direct_url.clone(),
             login: Some(login),
             standby_url: self.standby_url.clone(),
             connections: self.connections,
@@ -163,6 +168,7 @@ mod tests {
         for (toml, key) in [
             ("[postgres]\nurl = 'postgres://a:b@db/city'", "postgres.url"),
             ("[postgres]\nstandby_url = 'host=db password=x'", "postgres.standby_url"),
+            ("[postgres]\ndirect_url = 'postgres://a:b@db/city'", "postgres.direct_url"),
             ("[postgres]\nprefix = 'Rome'", "postgres.prefix"),
             ("[postgres]\nconnections = 0", "postgres.connections"),
             ("[postgres]\npasword = 'x'", "postgres.pasword"),

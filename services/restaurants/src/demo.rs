@@ -60,23 +60,39 @@ const fn fixed(kind: u128, number: u128) -> Uuid {
     Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + (kind << 32) + number)
 }
 
-/// Opens every restaurant of the demo city that is not there yet; gives how many were opened.
+/// How many restaurants the demo city has.
+pub(crate) fn restaurants() -> Result<usize, StoreError> {
+    Ok(read()?.restaurants.len())
+}
+
+/// Founds what is not there yet of the whole demo city; gives the number of restaurants that opened.
 pub(crate) async fn found(tx: &Tx) -> Result<usize, StoreError> {
-    let city: City =
-        serde_json::from_str(TEXT).map_err(|e| StoreError::Refused(format!("the demo city does not read: {e}")))?;
     let mut opened = 0;
-    for (number, diner) in (0_u128..).zip(&city.restaurants) {
-        let row = restaurant_row(&city, number, diner, tx.now());
-        if store::add(tx, &row).await? {
-            for item in items(&city, number, diner) {
-                store::put_item(tx, &item).await?;
-            }
-            tx.emit(RestaurantChanged(row.state()))?;
-            tx.emit(MenuChanged(store::menu(tx, &row, row.menu_version).await?))?;
-            opened += 1;
-        }
+    for number in 0..restaurants()? {
+        opened += usize::from(found_one(tx, number).await?);
     }
     Ok(opened)
+}
+
+/// Opens one restaurant of the demo city with its menu, unless it is there.
+pub(crate) async fn found_one(tx: &Tx, number: usize) -> Result<bool, StoreError> {
+    let city = read()?;
+    let Some(diner) = city.restaurants.get(number) else { return Ok(false) };
+    let number = number as u128;
+    let row = restaurant_row(&city, number, diner, tx.now());
+    if !store::add(tx, &row).await? {
+        return Ok(false);
+    }
+    for item in items(&city, number, diner) {
+        store::put_item(tx, &item).await?;
+    }
+    tx.emit(RestaurantChanged(row.state()))?;
+    tx.emit(MenuChanged(store::menu(tx, &row, row.menu_version).await?))?;
+    Ok(true)
+}
+
+fn read() -> Result<City, StoreError> {
+    serde_json::from_str(TEXT).map_err(|e| StoreError::Refused(format!("the demo city does not read: {e}")))
 }
 
 fn restaurant_row(city: &City, number: u128, diner: &Diner, now: Timestamp) -> RestaurantRow {

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use super::super::cpu::Used;
 use super::super::town::terminate;
 use super::super::wire::Wires;
-use crate::city::{CityMap, DataFolder, GATEWAY, Member};
+use crate::city::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Given, Member};
 use crate::services;
 
 /// Longer is not starting.
@@ -61,12 +61,14 @@ impl Proxy {
     pub(super) async fn gateway(folder: &Path, upstream: SocketAddr) -> Result<Self> {
         let data = DataFolder::open(folder)?;
         let address = free_address()?;
-        let here = |address| Member { address, pid: std::process::id(), ready_ms: 0 };
-        let mut members: BTreeMap<String, Member> =
-            services::manifests().iter().map(|m| (m.name.to_owned(), here(upstream))).collect();
-        members.insert(GATEWAY.to_owned(), here(address));
-        members.insert(crate::city::CARD_NETWORK.to_owned(), here(upstream));
-        data.publish(&CityMap { pid: std::process::id(), processes: true, members, registrar: None })?;
+        let pid = std::process::id();
+        let here =
+            |name: &str, address| (name.to_owned(), Member { service: name.to_owned(), address, pid, ready_ms: 0 });
+        let services = services::manifests().into_iter().map(|m| here(m.name, upstream));
+        let others = [here(GATEWAY, address), here(CARD_NETWORK, upstream)];
+        let members: BTreeMap<String, Member> = services.chain(others).collect();
+        let given = Given::default().at(address, upstream);
+        data.publish(&CityMap { pid, processes: true, members, registrar: None, given })?;
         let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
         command.args(["serve", GATEWAY, "--with-parent", "--data"]).arg(folder);
         command.args(["--set", "gateway.per_address=4000000", "--set", "gateway.per_caller=4000000"]);

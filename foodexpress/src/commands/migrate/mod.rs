@@ -4,19 +4,22 @@
 mod redis;
 mod topics;
 
-use std::path::PathBuf;
+pub(super) use redis::administrator as redis_administrator;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kernel::clock::Clock;
 use kernel::config::{self, Configuration};
+use kernel::redis::Administrator;
 use kernel::secrets::{Secret, Secrets};
 use kernel::service::Declared;
 use kernel::store::{Admin, Login, Options, PostgresSettings, Store};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::city::DataFolder;
+use crate::city::{DataFolder, Given};
 use crate::output::Output;
 use crate::{services, settings};
 
@@ -46,60 +49,53 @@ pub(super) struct Migrate {
     settings: Vec<(String, String)>,
 }
 
+/// What is brought up to this program: the city's settings and secrets, and whose databases they lead to.
+pub(super) struct Ground<'a> {
+    data: &'a DataFolder,
+    configuration: Configuration,
+    secrets: Secrets,
+    out: Output,
+}
+
+/// Who may make roles, users and schemas.
+#[derive(Default)]
+pub(super) struct Administrators {
+    /// Address of PostgreSQL with user and password.
+    pub postgres: Option<String>,
+    /// A user of Redis.
+    pub redis: Option<Administrator>,
+}
+
 impl Migrate {
     pub(super) async fn run(self, data: &DataFolder, out: Output) -> Result<()> {
-        let recipe = data.recipe(Vec::new(), &self.settings);
-        let configuration = Configuration::of(settings::tables(), config::read_once(&recipe)?)?;
-        let postgres: PostgresSettings = configuration.settings(PostgresSettings::TABLE)?;
-        if postgres.url.is_some() {
-            let (secrets, _) = data.secrets(&recipe).await?;
-            return self.server(&postgres, &secrets, data, out).await;
-        }
+        let mut given = data.running().map(|map| map.given).unwrap_or_default();
+        given.flags.extend_from_slice(&self.settings);
+        let ground = Ground::of(data, &given, out).await?;
+        let file = self.admin_url_file.as_deref();
+        let administrators = Administrators { postgres: admin_url(file)?, redis: redis_administrator()? };
+        let mut done = ground.bring_up(&administrators).await?;
         if self.rotate_secrets {
-            bail!("files have no logins; set postgres.url to keep the data on a server");
+            done["rotated"] = json!(self.rotate(&ground, &administrators).await?);
         }
-        files(data, out).await
-    }
-
-    async fn server(
-        self,
-        settings: &PostgresSettings,
-        secrets: &Secrets,
-        data: &DataFolder,
-        out: Output,
-    ) -> Result<()> {
-        let url = self.admin_url()?;
-        let connected = Admin::connect(&url, settings.ca_file.as_deref()).await;
-        let admin = connected.context("the administrator cannot log in to the database")?;
-        let mut migrated = Vec::new();
-        for service in services::all() {
-            let name = service.manifest().name;
-            provision(&admin, settings, secrets, &service, out).await.with_context(|| format!("migrating {name}"))?;
-            migrated.push(name);
-        }
-        let rotated = if self.rotate_secrets { self.rotate(&admin, settings, secrets, out).await? } else { Vec::new() };
-        let topics = topics::make(data, out).await?;
-        let users = redis::provide(data, out).await?;
-        out.result(&json!({"migrated": migrated, "rotated": rotated, "topics": topics, "redis_users": users}));
+        out.result(&done);
         Ok(())
     }
 
     /// New logins for everybody first, then the old ones are shut: two are valid while services change over.
-    async fn rotate(
-        &self,
-        admin: &Admin,
-        settings: &PostgresSettings,
-        secrets: &Secrets,
-        out: Output,
-    ) -> Result<Vec<&'static str>> {
+    async fn rotate(&self, ground: &Ground<'_>, administrators: &Administrators) -> Result<Vec<&'static str>> {
+        let settings = ground.postgres()?;
+        if settings.url.is_none() {
+            bail!("files have no logins; set postgres.url to keep the data on a server");
+        }
+        let admin = administrators.connect(&settings).await?;
         let (mut rotated, mut old) = (Vec::new(), Vec::new());
         for service in services::all() {
             let name = service.manifest().name;
-            let now = PostgresSettings::login(secrets, name)?;
+            let now = PostgresSettings::login(&ground.secrets, name)?;
             let change = admin.rotate(&settings.schema(name), now.as_ref()).await;
             let change = change.with_context(|| format!("a new login for {name}"))?;
-            keep(secrets, name, &change.login).await?;
-            out.say(format!("{name}: logs in as {} from now on", change.login.user));
+            keep(&ground.secrets, name, &change.login).await?;
+            ground.out.say(format!("{name}: logs in as {} from now on", change.login.user));
             old.extend(change.old.map(|role| (name, role)));
             rotated.push(name);
         }
@@ -107,23 +103,87 @@ impl Migrate {
         for (name, role) in old {
             let left = admin.retire(&role, Duration::from_secs(self.grace_s)).await?;
             let note = if left { ", although sessions of it are still open" } else { "" };
-            out.say(format!("{name}: {role} is shut{note}"));
+            ground.out.say(format!("{name}: {role} is shut{note}"));
         }
         Ok(rotated)
     }
+}
 
-    #[expect(clippy::disallowed_methods, reason = "a password is wanted from where no list of processes shows it")]
-    fn admin_url(&self) -> Result<String> {
-        let text = match &self.admin_url_file {
-            Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
-            None => std::env::var(ADMIN).unwrap_or_default(),
-        };
-        if text.trim().is_empty() {
+/// An administrator's address from this file, or from the environment; none if neither names one.
+#[expect(clippy::disallowed_methods, reason = "a password is wanted from where no list of processes shows it")]
+pub(super) fn admin_url(file: Option<&Path>) -> Result<Option<String>> {
+    let text = match file {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        None => std::env::var(ADMIN).unwrap_or_default(),
+    };
+    Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+}
+
+impl Administrators {
+    async fn connect(&self, settings: &PostgresSettings) -> Result<Admin> {
+        let Some(url) = &self.postgres else {
             bail!(
                 "migrating a server needs an administrator's address: name a file with --admin-url-file, or set {ADMIN}"
             );
+        };
+        let connected = Admin::connect(url, settings.ca_file.as_deref()).await;
+        connected.context("the administrator cannot log in to the database")
+    }
+}
+
+impl<'a> Ground<'a> {
+    /// The city in this folder with what it is given.
+    pub(super) async fn of(data: &'a DataFolder, given: &Given, out: Output) -> Result<Self> {
+        let recipe = data.recipe(given.city.clone(), &given.flags);
+        let configuration = Configuration::of(settings::tables(), config::read_once(&recipe)?)?;
+        let (secrets, _) = data.secrets(&recipe).await?;
+        Ok(Self { data, configuration, secrets, out })
+    }
+
+    fn postgres(&self) -> Result<PostgresSettings> {
+        Ok(self.configuration.settings(PostgresSettings::TABLE)?)
+    }
+
+    /// Schemas and roles, topics, users; gives what was done.
+    async fn bring_up(&self, administrators: &Administrators) -> Result<Value> {
+        let migrated = self.databases(administrators).await?;
+        let topics = self.topics().await?;
+        let users = self.redis_users(administrators.redis.as_ref()).await?;
+        Ok(json!({"migrated": migrated, "topics": topics, "redis_users": users}))
+    }
+
+    /// The databases of all services, and their roles where there is a server; gives the services.
+    pub(super) async fn databases(&self, administrators: &Administrators) -> Result<Vec<&'static str>> {
+        let settings = self.postgres()?;
+        match settings.url {
+            Some(_) => self.server(&settings, &administrators.connect(&settings).await?).await,
+            None => self.files().await,
         }
-        Ok(text.trim().to_owned())
+    }
+
+    async fn server(&self, settings: &PostgresSettings, admin: &Admin) -> Result<Vec<&'static str>> {
+        let mut migrated = Vec::new();
+        for service in services::all() {
+            let name = service.manifest().name;
+            let made = provision(admin, settings, &self.secrets, &service, self.out).await;
+            made.with_context(|| format!("migrating {name}"))?;
+            migrated.push(name);
+        }
+        Ok(migrated)
+    }
+
+    async fn files(&self) -> Result<Vec<&'static str>> {
+        let _lock = self.data.lock()?;
+        let mut migrated = Vec::new();
+        for service in services::all() {
+            let name = service.manifest().name;
+            let options = Options::new(self.data.engine(name), Clock::system());
+            let store = Store::open(options, service.migrations()).await;
+            store.with_context(|| format!("the database of {name}"))?.close().await;
+            self.out.say(format!("{name}: {} steps of its own", service.migrations().len()));
+            migrated.push(name);
+        }
+        Ok(migrated)
     }
 }
 
@@ -160,22 +220,4 @@ async fn keep(secrets: &Secrets, service: &str, login: &Login) -> Result<()> {
     let name = PostgresSettings::secret(service);
     let kept = secrets.put(&name, &Secret::new(login.text().as_bytes())).await;
     kept.with_context(|| format!("the secret {name} cannot be kept; the login {} is made and of no use", login.user))
-}
-
-async fn files(data: &DataFolder, out: Output) -> Result<()> {
-    let _lock = data.lock()?;
-    let mut migrated = Vec::new();
-    for service in services::all() {
-        let name = service.manifest().name;
-        let options = Options::new(data.engine(name), Clock::system());
-        let store =
-            Store::open(options, service.migrations()).await.with_context(|| format!("the database of {name}"))?;
-        store.close().await;
-        out.say(format!("{name}: {} steps of its own", service.migrations().len()));
-        migrated.push(name);
-    }
-    let topics = topics::make(data, out).await?;
-    let users = redis::provide(data, out).await?;
-    out.result(&json!({"migrated": migrated, "topics": topics, "redis_users": users}));
-    Ok(())
 }

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect as _;
-use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::engine::{Login, Logins};
@@ -46,6 +48,8 @@ pub(super) struct Target {
     known: Mutex<Option<(Instant, Login)>>,
     kept: Kept,
     any_age: bool,
+    /// Where what the server has to tell goes.
+    heard: Option<mpsc::UnboundedSender<String>>,
     /// The host that answered last: the others are asked only when it does not.
     first: AtomicUsize,
 }
@@ -58,7 +62,7 @@ impl Target {
             return Err(StoreError::Refused("the database address must name a host that is reached over TCP".into()));
         }
         let (known, first) = (Mutex::default(), AtomicUsize::new(0));
-        Ok(Self { config, tls, logins, known, kept: Kept::Unnamed, any_age: false, first })
+        Ok(Self { config, tls, logins, known, kept: Kept::Unnamed, any_age: false, heard: None, first })
     }
 
     /// The same server, known to be reached without a pooler: statements are kept, and sessions carry a name.
@@ -74,6 +78,12 @@ impl Target {
     /// The same, where a server that lags behind another one will do.
     pub(super) fn of_any_age(mut self) -> Self {
         self.any_age = true;
+        self
+    }
+
+    /// The same; the text of each notice that its connections hear goes there.
+    pub(super) fn hearing(mut self, heard: mpsc::UnboundedSender<String>) -> Self {
+        self.heard = Some(heard);
         self
     }
 
@@ -174,11 +184,11 @@ impl Target {
         }
         let Some(mut tls) = way.tls.clone() else {
             let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(Greeting::Said)?;
-            return Ok((client, spawn_driver(connection)));
+            return Ok((client, spawn_driver(connection, self.heard.clone())));
         };
         let tls = tls_for::<TcpStream>(&mut tls, &way.host).map_err(Greeting::Tls)?;
         let (client, connection) = config.connect_raw(stream, tls).await.map_err(Greeting::Said)?;
-        Ok((client, spawn_driver(connection)))
+        Ok((client, spawn_driver(connection, self.heard.clone())))
     }
 
     fn ungreeted(&self, error: &tokio_postgres::Error, host: &str, port: u16, login: Option<&Login>) -> StoreError {
@@ -216,14 +226,27 @@ where
 }
 
 #[expect(clippy::disallowed_methods, reason = "ends with its connection; whoever waits on that is told")]
-fn spawn_driver<S, T>(connection: tokio_postgres::Connection<S, T>) -> AbortHandle
+fn spawn_driver<S, T>(
+    mut connection: tokio_postgres::Connection<S, T>,
+    heard: Option<mpsc::UnboundedSender<String>>,
+) -> AbortHandle
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let driver = async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a database connection ended");
+        let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
+        while let Some(message) = messages.next().await {
+            match message {
+                Ok(AsyncMessage::Notification(notice)) => {
+                    if let Some(heard) = &heard {
+                        // Nobody hears any more: then the connection is about to end as well.
+                        drop(heard.send(notice.payload().to_owned()));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "a database connection ended"),
+            }
         }
     };
     tokio::spawn(driver).abort_handle()

@@ -11,6 +11,7 @@ mod pool;
 mod reader;
 mod ready;
 mod runner;
+mod siblings;
 mod stale;
 mod tls;
 mod unit;
@@ -31,6 +32,7 @@ use lane::{Lane, Settings};
 use pool::Pool;
 pub(crate) use reader::PgRead;
 use runner::Runner;
+use siblings::Siblings;
 pub(crate) use stale::PgStale;
 use stale::Standby;
 pub(crate) use unit::PgUnit;
@@ -40,6 +42,7 @@ pub(crate) struct Postgres {
     reader: Arc<PgRead>,
     standby: Option<Arc<Standby>>,
     server: Server,
+    siblings: parking_lot::Mutex<Option<Siblings>>,
     /// A connection for checking statements, opened by the first check.
     checker: tokio::sync::Mutex<Option<Checker>>,
 }
@@ -112,8 +115,10 @@ impl Postgres {
         let settings = Arc::new(Settings::new(&server.schema, options.deadline));
         let reader = Arc::new(PgRead::new(pool.clone(), settings.clone(), options.deadline));
         let standby = standby(server, &pool, &settings, options.deadline)?.map(Arc::new);
+        let siblings = parking_lot::Mutex::new(siblings(server, &after)?);
         let runner = Arc::new(Runner { pool, settings, deadline: options.deadline, after });
-        Ok(Self { runner, reader, standby, server: server.clone(), checker: tokio::sync::Mutex::default() })
+        let (server, checker) = (server.clone(), tokio::sync::Mutex::default());
+        Ok(Self { runner, reader, standby, server, siblings, checker })
     }
 
     /// Starts a unit. It runs in a task of its own: a caller that goes away does not stop it.
@@ -169,12 +174,22 @@ impl Postgres {
     }
 
     pub(crate) async fn close(&self) {
+        self.siblings.lock().take();
         if let Some(standby) = &self.standby {
             standby.close().await;
         }
         self.runner.pool.close().await;
         self.checker.lock().await.take();
     }
+}
+
+/// Company for instances that can reach the server itself.
+fn siblings(server: &Server, after: &Arc<AfterCommit>) -> Result<Option<Siblings>, StoreError> {
+    let Some(url) = server.direct_url.as_deref().or(server.direct.then_some(server.url.as_str())) else {
+        return Ok(None);
+    };
+    let target = Target::read(url, server.login.clone(), server.ca_file.as_deref())?.direct(&server.schema);
+    Ok(Some(Siblings::meet(target, &server.schema, after.clone())))
 }
 
 fn standby(

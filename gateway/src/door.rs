@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
+use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -31,11 +32,11 @@ use crate::forward::{Forwarder, Tunnel};
 use crate::headers::{self, CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPARENT};
 use crate::keys::Keys;
 use crate::lease::Lease;
-use crate::limits::{Limiters, RATE_LIMIT, RATE_LIMIT_POLICY, Together};
+use crate::limits::{Limiters, Together};
 use crate::metrics;
-use crate::outbound::pool;
 use crate::pages;
 use crate::passage::{Passage, Peer};
+use crate::said::Said;
 use crate::shared_revocations::SharedRevocations;
 use crate::table::{Route, Table};
 use crate::tokens::{Principal, Tokens};
@@ -68,6 +69,8 @@ pub(crate) struct Door {
     revocations: crate::Revocations,
     shared: Option<SharedRevocations>,
     signer: Signer,
+    /// What is said of callers who have not signed in.
+    nobody: Said,
     clock: Clock,
     forwarder: Forwarder,
     draining: AtomicBool,
@@ -115,9 +118,8 @@ impl Door {
         let upstreams = Arc::new(Upstreams::new(directory, settings.breaker, clock.clone()));
         metrics::show_circuits(&metrics, Arc::clone(&upstreams));
         let measures = HttpMeasures::new(&metrics);
-        let pool = pool(settings.connect);
         let auth = upstreams.of(&settings.auth_service);
-        let keys = Arc::new(Keys::new(auth, pool.clone(), signer.clone(), clock.clone()));
+        let keys = Arc::new(Keys::new(auth, settings.connect, signer.clone(), clock.clone()));
         let (issuer, audience) = (settings.issuer.clone(), settings.audience.clone());
         Self {
             table: ArcSwap::from_pointee(Table::new(&routes, &upstreams, &measures)),
@@ -127,7 +129,7 @@ impl Door {
             shared,
             tokens: Tokens::new(Arc::clone(&keys), revocations.clone(), issuer, audience),
             forwarder: Forwarder {
-                pool,
+                connect: settings.connect,
                 budget: RetryBudget::new(settings.retry_percent, 10),
                 clock: clock.clone(),
                 deadline: settings.deadline,
@@ -143,6 +145,7 @@ impl Door {
             keys,
             revocations,
             signer,
+            nobody: Said::default(),
             clock,
         }
     }
@@ -167,7 +170,9 @@ impl Door {
         tower::service_fn(move |request| {
             let (door, peer, member) = (Arc::clone(&door), Arc::clone(&peer), member.clone());
             async move {
-                let answer = door.handle(&peer, request);
+                // On the heap, here and at two places below: what is put around a future copies it, and the ones around
+                // those copy the copies.
+                let answer = Box::pin(door.handle(&peer, request));
                 Ok::<_, Infallible>(match member {
                     Some(member) => in_service(member, answer).await,
                     None => answer.await,
@@ -202,6 +207,7 @@ impl Door {
                 tokio::time::sleep(TIDY).await;
                 self.hot.load_full().limiters.forget();
                 self.revocations.forget(self.clock.now());
+                self.upstreams.forget();
             }
         };
         let share = async {
@@ -241,7 +247,7 @@ impl Door {
                 }
             }
         };
-        let response = in_trace(trace, passing).await;
+        let response = in_trace(trace, Box::pin(passing)).await;
         if let Some(route) = &passage.route {
             measured.belongs_to(&route.measures);
             span.rename(route.name);
@@ -257,11 +263,8 @@ impl Door {
         let headers = response.headers_mut();
         headers.insert(TRACEPARENT, passage.traceparent);
         headers.insert(CORRELATION, passage.correlation);
-        if let Some(shown) = passage.shown
-            && !headers.contains_key(RATE_LIMIT)
-        {
-            headers.insert(RATE_LIMIT, shown.left);
-            headers.insert(RATE_LIMIT_POLICY, shown.policy);
+        if let Some(shown) = passage.shown {
+            shown.on(headers);
         }
         self.hot.load().figures.cors.apply(passage.origin.as_ref(), headers);
         response
@@ -294,9 +297,10 @@ impl Door {
         let _place = hot.places.try_acquire().map_err(|_| admission::shed())?;
         let lease = principal.clone().map(|principal| self.lease(principal));
         let tunnel = Tunnel::wanted(&mut request, lease.as_ref());
-        self.dress(request.headers_mut(), peer, &route, principal.as_deref(), passage);
+        self.dress(request.headers_mut(), peer, &route, passage);
+        let ours = self.said_of(principal.as_deref(), route.service);
         let routing = Span::step(Name("route", route.service));
-        let response = routing.around(self.forwarder.forward(&route, request, tunnel)).await?;
+        let response = routing.around(Box::pin(self.forwarder.forward(&route, request, ours, tunnel))).await?;
         Ok(match lease {
             Some(lease) => lease.cover(response),
             None => response,
@@ -347,30 +351,28 @@ impl Door {
         }
     }
 
-    /// Takes off what only we may say and says it.
-    fn dress(
-        &self,
-        headers: &mut HeaderMap,
-        peer: &Peer,
-        route: &Route,
-        principal: Option<&Principal>,
-        passage: &Passage,
-    ) {
+    /// Takes off what only we may say, and says what concerns this request.
+    fn dress(&self, headers: &mut HeaderMap, peer: &Peer, route: &Route, passage: &Passage) {
         // First what the peer calls its own, or it could name our headers and have them taken off again.
         headers::strip_hop(headers);
         headers::strip_ours(headers);
-        let service = route.service;
         // Only the auth service ever reads a token; the others get what it says, and our word for it.
-        if service != self.settings.auth_service && bearer(headers).is_some() {
+        if route.service != self.settings.auth_service && bearer(headers).is_some() {
             headers.remove(AUTHORIZATION);
         }
-        let nobody = Carried::default();
-        let who = principal.map_or(&nobody, |principal| &principal.carried);
-        self.signer.sign_into(headers, "gateway", service, who, self.clock.now());
         headers.insert(FORWARDED_FOR, peer.forwarded_for.clone());
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
         headers.insert(TRACEPARENT, passage.traceparent.clone());
         headers.insert(CORRELATION, passage.correlation.clone());
+    }
+
+    /// Who calls, in lines that no header of the caller's can be among: those were taken off.
+    fn said_of(&self, principal: Option<&Principal>, service: &'static str) -> Bytes {
+        let now = self.clock.now();
+        match principal {
+            Some(who) => who.said.to(service, &who.carried, &self.signer, now),
+            None => self.nobody.to(service, &Carried::default(), &self.signer, now),
+        }
     }
 
     fn why_not_ready(&self) -> Option<&'static str> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -17,6 +17,7 @@ use kernel::http::server::{Limits, read_body};
 use kernel::manifest::Repeat;
 use kernel::resilience::{RetryBudget, backoff};
 use kernel::telemetry::{Name, Role, Span, key};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,7 +25,8 @@ use tokio_util::task::TaskTracker;
 use crate::door::Refusal;
 use crate::headers::{TRACEPARENT, strip_hop, traceparent, wants_websocket};
 use crate::lease::Lease;
-use crate::outbound::{Fault, Outbound, Pool};
+use crate::line::{self, Asked, Inbound, Line, LineError};
+use crate::outbound::Content;
 use crate::table::Route;
 use crate::upstream::Instance;
 
@@ -38,7 +40,8 @@ const IDEMPOTENCY_KEYS: [HeaderName; 2] =
 
 /// Carries requests to instances.
 pub(crate) struct Forwarder {
-    pub(crate) pool: Pool,
+    /// How long reaching an instance may take.
+    pub(crate) connect: Duration,
     pub(crate) budget: RetryBudget,
     pub(crate) clock: Clock,
     pub(crate) deadline: Duration,
@@ -52,36 +55,34 @@ struct Letter {
     method: Method,
     target: http::uri::PathAndQuery,
     headers: HeaderMap,
-    body: Content,
+    /// What we say of the caller.
+    ours: Bytes,
+    content: Content,
     tunnel: Option<Tunnel>,
-}
-
-enum Content {
-    Kept(Bytes),
-    Once(Option<(GuardedBody<Incoming>, Arc<Fault>)>),
 }
 
 /// What one try came to.
 enum Try {
-    Done(Response<Incoming>),
+    Done(Response<Inbound>),
     Again(Failure),
     Over(Refusal),
 }
 
 enum Failure {
-    Answer(Response<Incoming>),
+    Answer(Response<Inbound>),
     Unreachable,
 }
 
 impl Forwarder {
-    /// Sends a request, whose headers are ready, to an instance of the route's service.
+    /// Sends a request, whose headers are ready, to an instance of the route's service; `ours` are further lines.
     pub(crate) async fn forward(
         &self,
         route: &Route,
         request: Request<Incoming>,
+        ours: Bytes,
         tunnel: Option<Tunnel>,
     ) -> Result<Response<Body>, Refusal> {
-        let mut letter = self.letter(route, request, tunnel).await?;
+        let mut letter = self.letter(route, request, ours, tunnel).await?;
         let until = Instant::now() + self.deadline;
         self.budget.earn();
         let mut avoid = None;
@@ -94,7 +95,7 @@ impl Forwarder {
                 Try::Again(failure) => failure,
             };
             let pause = backoff(attempt, PAUSE, PAUSE_MOST);
-            let worth_it = attempt < TRIES && letter.repeatable() && Instant::now() + pause < until;
+            let worth_it = attempt < TRIES && letter.content.repeatable() && Instant::now() + pause < until;
             if !worth_it || !self.budget.spend() {
                 return match failure {
                     Failure::Answer(response) => Ok(self.answer(response, None)),
@@ -111,6 +112,7 @@ impl Forwarder {
         &self,
         route: &Route,
         request: Request<Incoming>,
+        ours: Bytes,
         tunnel: Option<Tunnel>,
     ) -> Result<Letter, Refusal> {
         let (mut parts, body) = request.into_parts();
@@ -124,16 +126,16 @@ impl Forwarder {
         }
         let keyed = route.repeat == Repeat::Keyed && IDEMPOTENCY_KEYS.iter().any(|key| parts.headers.contains_key(key));
         let short = body.size_hint().upper().is_some_and(|upper| upper <= KEEP);
-        let body = if body.is_end_stream() && (keyed || is_safe(&parts.method)) {
+        let content = if body.is_end_stream() && (keyed || is_safe(&parts.method)) {
             Content::Kept(Bytes::new())
         } else if keyed && short {
             Content::Kept(read_body(body, &self.limits).await.map_err(refused_body)?)
         } else {
             let guarded = GuardedBody::new(body, &self.limits).map_err(refused_body)?;
-            Content::Once(Some((guarded, Arc::default())))
+            Content::Once(Some(guarded))
         };
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-        Ok(Letter { method: parts.method, target, headers: parts.headers, body, tunnel })
+        Ok(Letter { method: parts.method, target, headers: parts.headers, ours, content, tunnel })
     }
 
     async fn attempt(
@@ -152,10 +154,12 @@ impl Forwarder {
                 return Try::Over(Box::new(problem.retry_after(open.retry_after)));
             }
         };
-        let Some((mut request, fault)) = letter.request(instance) else { return Try::Over(unreachable_service()) };
-        let span = calling(route, instance, attempt, &mut request);
+        let span = calling(route, instance, attempt, &mut letter.headers);
         let _flight = instance.begin();
-        match span.watch(timeout_at(until, self.pool.request(request)), told).await {
+        let Letter { method, target, headers, ours, content, .. } = letter;
+        let asked = Asked { method, target: target.as_str(), headers, ours };
+        let asking = timeout_at(until, line::ask(instance, &asked, content, self.connect));
+        match span.watch(asking, told).await {
             Err(_) => {
                 permit.failure();
                 instance.failed(false, self.clock.now());
@@ -176,13 +180,11 @@ impl Forwarder {
                 instance.succeeded();
                 Try::Done(response)
             }
+            // A body that failed on the client's side says nothing about the service.
+            Ok(Err(LineError::Client(fault))) => Try::Over(refused_body(fault)),
             Ok(Err(error)) => {
-                // A body that failed on the client's side says nothing about the service.
-                if let Some(fault) = fault.and_then(|fault| fault.get()) {
-                    return Try::Over(refused_body(fault));
-                }
                 tracing::debug!(%error, instance = %instance.address, "try failed");
-                let dead = error.is_connect();
+                let dead = matches!(error, LineError::Connect(_));
                 instance.failed(dead, self.clock.now());
                 // Nobody listening is found out at once and costs nobody anything: resting the service for half a minute
                 // would only make a restart of a tenth of a second last that long.
@@ -196,25 +198,21 @@ impl Forwarder {
         }
     }
 
-    fn answer(&self, mut response: Response<Incoming>, tunnel: Option<Tunnel>) -> Response<Body> {
-        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let inner = switching.then(|| hyper::upgrade::on(&mut response));
+    fn answer(&self, response: Response<Inbound>, tunnel: Option<Tunnel>) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         strip_hop(&mut parts.headers);
-        match (tunnel, inner) {
-            (Some(tunnel), Some(inner)) => {
-                tunnel.announce(&mut parts.headers);
-                self.tunnels.spawn(tunnel.join(inner, self.closing.clone()));
-                Response::from_parts(parts, Body::empty())
-            }
-            (None, Some(_)) => {
-                // Nobody asked for another protocol: this answer cannot be passed on.
-                let mut refused = Response::new(Body::empty());
-                *refused.status_mut() = StatusCode::BAD_GATEWAY;
-                refused
-            }
-            _ => Response::from_parts(parts, Body::new(body)),
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Response::from_parts(parts, Body::new(body));
         }
+        let (Some(tunnel), Some(inner)) = (tunnel, body.into_switched()) else {
+            // Nobody asked for another protocol: this answer cannot be passed on.
+            let mut refused = Response::new(Body::empty());
+            *refused.status_mut() = StatusCode::BAD_GATEWAY;
+            return refused;
+        };
+        tunnel.announce(&mut parts.headers);
+        self.tunnels.spawn(tunnel.join(inner, self.closing.clone()));
+        Response::from_parts(parts, Body::empty())
     }
 }
 
@@ -241,9 +239,13 @@ impl Tunnel {
         headers.insert(UPGRADE, self.protocol.clone());
     }
 
-    async fn join(self, inner: OnUpgrade, closing: CancellationToken) {
-        let (Ok(outer), Ok(inner)) = tokio::join!(self.upgrade, inner) else { return };
-        let (mut outer, mut inner) = (TokioIo::new(outer), TokioIo::new(inner));
+    async fn join(self, inner: Line, closing: CancellationToken) {
+        let Ok(outer) = self.upgrade.await else { return };
+        let (mut outer, (mut inner, first)) = (TokioIo::new(outer), inner.into_parts());
+        // What came in one packet with the answer is the other protocol's.
+        if outer.write_all(&first).await.is_err() {
+            return;
+        }
         let over = async {
             match self.lease {
                 Some(lease) => lease.over().await,
@@ -259,33 +261,8 @@ impl Tunnel {
     }
 }
 
-impl Letter {
-    const fn repeatable(&self) -> bool {
-        matches!(self.body, Content::Kept(_))
-    }
-
-    fn request(&mut self, instance: &Instance) -> Option<(Request<Outbound>, Option<Arc<Fault>>)> {
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(http::uri::Scheme::HTTP);
-        uri.authority = Some(instance.authority.clone());
-        uri.path_and_query = Some(self.target.clone());
-        let (body, fault, headers) = match &mut self.body {
-            Content::Kept(bytes) => (Outbound::Kept(bytes.clone()), None, self.headers.clone()),
-            Content::Once(body) => {
-                let (body, fault) = body.take()?;
-                (Outbound::Once(body, Arc::clone(&fault)), Some(fault), std::mem::take(&mut self.headers))
-            }
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from_parts(uri).ok()?;
-        *request.headers_mut() = headers;
-        Some((request, fault))
-    }
-}
-
 /// The span of one try; the service continues the trace from it.
-fn calling(route: &Route, instance: &Instance, attempt: u32, request: &mut Request<Outbound>) -> Span {
+fn calling(route: &Route, instance: &Instance, attempt: u32, headers: &mut HeaderMap) -> Span {
     let mut span = Span::part(Role::Client, Name(route.name.0, ""));
     if span.is_kept() {
         span.set(key::HTTP_REQUEST_METHOD, route.name.0);
@@ -297,17 +274,17 @@ fn calling(route: &Route, instance: &Instance, attempt: u32, request: &mut Reque
         }
     }
     if !span.trace().is_none() {
-        request.headers_mut().insert(TRACEPARENT, traceparent(span.trace()));
+        headers.insert(TRACEPARENT, traceparent(span.trace()));
     }
     span
 }
 
-type Tried = Result<Result<Response<Incoming>, hyper_util::client::legacy::Error>, tokio::time::error::Elapsed>;
+type Tried = Result<Result<Response<Inbound>, LineError>, tokio::time::error::Elapsed>;
 
 fn told(span: &mut Span, tried: &Tried) {
     match tried {
         Ok(Ok(response)) => span.answered(response.status().as_u16()),
-        Ok(Err(error)) if error.is_connect() => span.fail("connect"),
+        Ok(Err(LineError::Connect(_))) => span.fail("connect"),
         Ok(Err(_)) => span.fail("broken"),
         Err(_) => span.fail("timeout"),
     }

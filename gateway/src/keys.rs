@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Method, Request, Uri};
+use http::Method;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use kernel::clock::Clock;
 use kernel::http::assertion::Signer;
 use kernel::http::server::{Limits, read_body};
 
-use crate::outbound::{Outbound, Pool};
-use crate::upstream::Upstream;
+use crate::line::{self, Asked};
+use crate::outbound::Content;
+use crate::upstream::{Instance, Upstream};
 
 /// Between two fetches that unknown keys set off, in seconds; a flood of made-up keys fetches no more often.
 const COOL_DOWN: i64 = 30;
@@ -54,20 +55,20 @@ pub(crate) struct Keys {
     fetching: tokio::sync::Mutex<()>,
     fetched_at: AtomicI64,
     auth: Arc<Upstream>,
-    pool: Pool,
+    connect: Duration,
     signer: Signer,
     clock: Clock,
 }
 
 impl Keys {
-    pub(crate) fn new(auth: Arc<Upstream>, pool: Pool, signer: Signer, clock: Clock) -> Self {
+    pub(crate) fn new(auth: Arc<Upstream>, connect: Duration, signer: Signer, clock: Clock) -> Self {
         Self {
             current: ArcSwap::default(),
             text: parking_lot::Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             fetched_at: AtomicI64::new(i64::MIN),
             auth,
-            pool,
+            connect,
             signer,
             clock,
         }
@@ -104,7 +105,7 @@ impl Keys {
     async fn fetch(&self) {
         self.fetched_at.store(self.clock.now().seconds(), Ordering::Release);
         for instance in self.auth.instances() {
-            let fetched = tokio::time::timeout(FETCH_TIMEOUT, self.fetch_from(instance.authority.as_str())).await;
+            let fetched = tokio::time::timeout(FETCH_TIMEOUT, self.fetch_from(&instance)).await;
             if let Ok(Some(text)) = fetched {
                 self.adopt(text);
                 return;
@@ -113,13 +114,13 @@ impl Keys {
         }
     }
 
-    async fn fetch_from(&self, authority: &str) -> Option<Bytes> {
-        let uri: Uri = format!("http://{authority}/.well-known/jwks.json").parse().ok()?;
-        let mut request = Request::new(Outbound::Kept(Bytes::new()));
-        *request.method_mut() = Method::GET;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = self.signer.sign("gateway", &self.auth.service, None, self.clock.now());
-        let response = self.pool.request(request).await.ok().filter(|response| response.status().is_success())?;
+    async fn fetch_from(&self, instance: &Arc<Instance>) -> Option<Bytes> {
+        let headers = self.signer.sign("gateway", &self.auth.service, None, self.clock.now());
+        let asked = Asked { method: &Method::GET, target: "/.well-known/jwks.json", headers: &headers, ours: &[] };
+        let response = line::ask(instance, &asked, &mut Content::Kept(Bytes::new()), self.connect).await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
         read_body(response.into_body(), &Limits::default()).await.ok()
     }
 

@@ -6,15 +6,19 @@ mod cors;
 mod door;
 mod forward;
 mod headers;
+mod idle;
 mod keys;
+mod lanes;
 mod lease;
 mod limits;
+mod line;
 mod metrics;
 mod outbound;
 mod pages;
 mod passage;
 mod paths;
 mod revocations;
+mod said;
 mod shared_revocations;
 mod table;
 mod tokens;
@@ -169,7 +173,8 @@ impl Gateway {
             tokio::time::sleep(door.settings.unready).await;
             closing.cancel();
         };
-        let serving = serve_peers(listener, make, limits, closing.clone());
+        let lanes = lanes::Lanes::open();
+        let serving = serve_peers(listener, make, limits, closing.clone(), lanes.handles());
         let upkeep = door.upkeep();
         tokio::select! {
             ((), ()) = async { tokio::join!(serving, wind_down) } => {}

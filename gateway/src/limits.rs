@@ -13,7 +13,8 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
-use http::{HeaderName, HeaderValue};
+use http::header::Entry;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use kernel::http::problem::Problem;
 use kernel::limit::{SharedLimit, Taken};
 use kernel::redis::Redis;
@@ -23,9 +24,9 @@ use uuid::Uuid;
 use crate::door::Refusal;
 
 /// The header that says how much is left.
-pub(crate) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// The header that says how much there is.
-pub(crate) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// A number of requests per time; unused ones may be made at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,11 +87,29 @@ impl Tier {
     }
 }
 
-/// What the limit headers show.
+/// What the limit headers show. It becomes text only once it is known that it is shown: a signed-in caller's limit
+/// takes the place of the address's.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
-    pub(crate) policy: HeaderValue,
-    pub(crate) left: HeaderValue,
+    policy: HeaderValue,
+    name: &'static str,
+    left: u32,
+    seconds: u64,
+}
+
+impl Shown {
+    /// Puts the headers on an answer that says nothing of limits itself.
+    pub(crate) fn on(self, headers: &mut HeaderMap) {
+        if let Entry::Vacant(place) = headers.entry(RATE_LIMIT) {
+            place.insert(self.left());
+            headers.insert(RATE_LIMIT_POLICY, self.policy);
+        }
+    }
+
+    fn left(&self) -> HeaderValue {
+        let left = format!("\"{}\";r={};t={}", self.name, self.left, self.seconds);
+        HeaderValue::try_from(left).unwrap_or(HeaderValue::from_static(""))
+    }
 }
 
 type Keyed<K> = RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>;
@@ -159,9 +178,7 @@ impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Buckets<K> {
 
     fn shown(&self, left: u32, until: Duration) -> Shown {
         let seconds = until.as_secs() + u64::from(until.subsec_nanos() > 0);
-        let left = format!("\"{}\";r={left};t={seconds}", self.rate.name);
-        let left = HeaderValue::try_from(left).unwrap_or(HeaderValue::from_static(""));
-        Shown { policy: self.policy.clone(), left }
+        Shown { policy: self.policy.clone(), name: self.rate.name, left, seconds }
     }
 
     async fn take(&self, key: &K) -> Result<Shown, Refusal> {
@@ -180,7 +197,7 @@ impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Buckets<K> {
         let shown = self.shown(0, wait);
         let problem = Problem::new(429, "rate_limited", "too many requests; come back a little later")
             .retry_after(wait)
-            .header(RATE_LIMIT, shown.left)
+            .header(RATE_LIMIT, shown.left())
             .header(RATE_LIMIT_POLICY, shown.policy);
         Err(Box::new(problem))
     }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::keys::{Key, Keys};
 use crate::limits::Tier;
 use crate::revocations::Revocations;
+use crate::said::Said;
 
 /// How far clocks may differ, in seconds.
 const SKEW: i64 = 60;
@@ -28,6 +29,7 @@ pub(crate) struct Principal {
     pub(crate) tier: Tier,
     /// The identity headers, made once.
     pub(crate) carried: Carried,
+    pub(crate) said: Said,
     session: Option<Uuid>,
     issued_at: i64,
     not_before: i64,
@@ -170,6 +172,7 @@ fn principal(claims: Claims, generation: u64) -> Principal {
         user: claims.sub,
         tier: Tier::named(claims.tier.as_deref()),
         carried: Carried::of(Some(&identity)),
+        said: Said::default(),
         roles: identity.roles,
         session: claims.sid,
         issued_at: claims.iat,

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::uri::Authority;
 use kernel::clock::{Clock, Timestamp};
 use kernel::registry::Directory;
 use kernel::resilience::{Breaker, BreakerSettings};
 use parking_lot::Mutex;
 use rand::RngExt as _;
+
+use crate::idle::Idle;
 
 /// Failures in a row after which an instance is left alone.
 const OUTLIER: u32 = 5;
@@ -24,7 +25,9 @@ const EJECT_MOST_DOUBLINGS: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) address: SocketAddr,
-    pub(crate) authority: Authority,
+    /// Connections that wait for their next request.
+    pub(crate) idle: Idle,
+    host: Box<str>,
     in_flight: AtomicU32,
     failures: AtomicU32,
     ejections: AtomicU32,
@@ -35,12 +38,18 @@ impl Instance {
     fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            authority: Authority::try_from(address.to_string()).expect("an address with a port is one"),
+            idle: Idle::default(),
+            host: address.to_string().into(),
             in_flight: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until: AtomicI64::new(0),
         }
+    }
+
+    /// Its address as a host's name, for a request that brings none.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Counts a request as under way until the guard goes.
@@ -192,5 +201,12 @@ impl Upstreams {
 
     pub(crate) fn all(&self) -> Vec<Arc<Upstream>> {
         self.by_service.lock().values().cloned().collect()
+    }
+
+    /// Closes connections that nobody has needed for a while.
+    pub(crate) fn forget(&self) {
+        for instance in self.all().iter().flat_map(|upstream| upstream.instances()) {
+            instance.idle.forget();
+        }
     }
 }

@@ -272,7 +272,9 @@ impl City {
         let directory = Directory::new(services.into());
         let (clock, shutdown) = (Clock::manual(NOW), CancellationToken::new());
         let Opened { address, revocations, server } = open(settings, redis, &directory, &clock, &shutdown).await;
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        // Shorter than the gateway's patience: making keys holds this thread up, and the gateway has threads of its own.
+        let keeping = Duration::from_millis(200);
+        let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(keeping).build().unwrap();
         let city = Self { address, clock, directory, revocations, mint, auth, first, http, shutdown, server };
         city.ready(address).await;
         city

@@ -4,6 +4,7 @@ mod abuse;
 mod city;
 mod door;
 mod forwarding;
+mod lines;
 mod mint;
 mod together;
 mod tokens;

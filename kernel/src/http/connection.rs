@@ -237,7 +237,7 @@ impl HeadScan {
     fn feed(&mut self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         while !self.over && !rest.is_empty() {
-            let end = rest.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', rest);
             let part = &rest[..end.unwrap_or(rest.len())];
             let room = (self.line.len() - self.length).min(part.len());
             self.line[self.length..self.length + room].copy_from_slice(&part[..room]);

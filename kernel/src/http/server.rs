@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
@@ -101,12 +102,18 @@ impl<S> Answers for S where
 
 /// Serves until `shutdown`, then drains; returns when the last request is answered or the drain time is over.
 pub async fn serve<S: Answers>(listener: TcpListener, service: S, limits: Limits, shutdown: CancellationToken) {
-    serve_peers(listener, move |_| service.clone(), limits, shutdown).await;
+    serve_peers(listener, move |_| service.clone(), limits, shutdown, &[]).await;
 }
 
-/// Like [`serve`], for a service that wants to know its peer: one is made for each connection.
-pub async fn serve_peers<M, S>(listener: TcpListener, make: M, limits: Limits, shutdown: CancellationToken)
-where
+/// Like [`serve`], for a service that wants to know its peer: one is made for each connection. Connections are served by
+/// these runtimes in turn; if none is named, by the one that calls.
+pub async fn serve_peers<M, S>(
+    listener: TcpListener,
+    make: M,
+    limits: Limits,
+    shutdown: CancellationToken,
+    runtimes: &[Handle],
+) where
     M: Fn(SocketAddr) -> S,
     S: Answers,
 {
@@ -114,6 +121,8 @@ where
     let peers = Arc::new(Peers::default());
     let stop = shutdown.child_token();
     let mut connections = JoinSet::new();
+    let here = [Handle::current()];
+    let mut turns = if runtimes.is_empty() { &here } else { runtimes }.iter().cycle();
     loop {
         tokio::select! {
             biased;
@@ -123,8 +132,10 @@ where
                 Ok((stream, peer)) => {
                     let full = connections.len() >= limits.max_connections;
                     let Some(seat) = peers.seat(peer.ip(), &limits).filter(|_| !full) else { continue };
+                    // It belongs to the runtime that accepted it until it is registered with the one that serves it.
+                    let (Ok(stream), Some(runtime)) = (stream.into_std(), turns.next()) else { continue };
                     let served = connection(stream, make(peer), Arc::clone(&limits), stop.clone(), seat);
-                    connections.spawn(telemetry::carried(served));
+                    connections.spawn_on(telemetry::carried(served), runtime);
                 }
                 Err(error) => {
                     // Out of file handles or a peer that went away: the next accept may work, a tight loop would not help it.
@@ -175,12 +186,13 @@ impl Drop for Seat {
 }
 
 async fn connection<S: Answers>(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     service: S,
     limits: Arc<Limits>,
     stop: CancellationToken,
     _seat: Seat,
 ) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let first = tokio::time::timeout(limits.first_byte, speaks_http2(&stream));
     let multiplexed = tokio::select! {
         biased;

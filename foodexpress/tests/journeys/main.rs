@@ -3,6 +3,7 @@
 mod books;
 mod bus;
 mod changes;
+mod conform;
 mod documents;
 mod engines;
 mod order;

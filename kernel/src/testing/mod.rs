@@ -12,3 +12,4 @@ pub mod scratch;
 pub mod station;
 pub mod store;
 pub mod visitor;
+pub mod world;

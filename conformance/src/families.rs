@@ -2,7 +2,7 @@
 
 use crate::case::Case;
 use crate::engine::Engine;
-use crate::{bus, config, idempotency, jobs, redis, registry, secrets, store};
+use crate::{bus, cache, config, idempotency, jobs, redis, registry, secrets, store};
 
 /// Cases about one thing.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,12 @@ pub const FAMILIES: &[Family] = &[
         about: "leases with Redis in front of the database",
         columns: &["redis"],
         cases: redis::of_locks,
+    },
+    Family {
+        name: "cache",
+        about: "copies that are never older than an event",
+        columns: &["memory", "redis"],
+        cases: cache::cases,
     },
     Family { name: "redis", about: "a helper that may be away", columns: &["redis"], cases: redis::of_redis },
 ];

@@ -5,6 +5,7 @@
 //! shows nothing. [`play`] runs a choice of them; [`Sheet`] keeps what they saw as a document.
 
 mod bus;
+mod cache;
 mod case;
 mod choice;
 mod config;

@@ -52,7 +52,7 @@ macro_rules! families {
     };
 }
 
-families!(store, idempotency, jobs, config, secrets, registry, limits, locks, redis);
+families!(store, idempotency, jobs, config, secrets, registry, limits, locks, cache, redis);
 
 #[test]
 fn every_family_is_played_somewhere() {

@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod cases;
 pub mod derived;
+pub mod library;
 pub mod proxy;
 #[cfg(feature = "redis")]
 pub mod redis;

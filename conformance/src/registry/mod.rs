@@ -4,7 +4,7 @@ mod stands;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use kernel::registry::{Backend, Instance};
@@ -69,6 +69,10 @@ impl Stand for Spoiled {
 
     fn wipe(&self) -> BoxFuture<'_, ()> {
         self.behind.wipe()
+    }
+
+    fn ttl(&self) -> Duration {
+        self.behind.ttl()
     }
 
     fn enter(&self, who: &Instance) {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use kernel::clock::Clock;
@@ -59,7 +60,7 @@ impl Stand for Registered {
                 // The old port is free once the dropped tasks are gone.
                 match TcpListener::bind(self.port).await {
                     Ok(listener) => break listener,
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             };
             *self.served.lock() = open(listener, &self.signer);
@@ -115,6 +116,12 @@ impl InConsul {
 impl Stand for InConsul {
     fn backend(&self) -> Arc<dyn Backend> {
         Arc::new(Consul::new(&format!("http://{}", self.wire.address), &self.prefix, None))
+    }
+
+    /// Consul keeps the time to live of the first announcement: it has to be longer than the news of a withdrawal may take,
+    /// or nobody could tell the one from the other.
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(5)
     }
 
     fn cut(&self, cut: bool) {

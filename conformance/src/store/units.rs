@@ -106,7 +106,8 @@ pub(super) async fn cancelled(place: &Place, world: &World) -> String {
     // The server's own limit is twice the deadline, so by now it can only have been the cancel request.
     // The same case may be under way on another engine of the same server: its role is another.
     let ours = format!("{}_a", world.schema());
-    let still = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND usename = $1";
+    let still =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND usename = $1";
     let running: i64 = world.admin().await.query_one(still, &[&ours]).await.expect("the store works").get(0);
     assert_eq!(running, 0, "it still runs on the server");
     among_bystanders(&store, async {}).await;

@@ -57,8 +57,8 @@ cases! {
         "a living instance outlives its time to live", "only the first announcement arrives";
     ENTRIES "registry.past" past notices OldLifeEndsNew,
         "an instance that was killed and is back at once is not taken off by its past", "the end of an old life ends the new one";
-    ENTRIES "registry.ready" ready notices WithdrawalLost,
-        "an instance that is not ready leaves, and comes back", "whoever leaves stays";
+    ENTRIES "registry.ready" ready notices BuriesForGood,
+        "an instance that is not ready leaves, and comes back", "whoever has left may not come back";
     ENTRIES "registry.wiped" wiped notices HeartbeatLost,
         "a backend that lost everything is filled again without a gap", "only the first announcement arrives";
     ENTRIES "registry.nobody" nobody notices ChokesOnNothing,

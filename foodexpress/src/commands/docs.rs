@@ -49,6 +49,16 @@ impl Docs {
                 write(&path, &text)?;
             }
         }
+        #[cfg(feature = "conform")]
+        if self.check {
+            let misfits =
+                conformance::misfits(&fs::read_to_string(self.folder.join(conformance::PAGE)).unwrap_or_default());
+            misfits.iter().for_each(|what| out.say(format!("{}: {what}", conformance::PAGE)));
+            if !misfits.is_empty() {
+                out.say("`foodexpress conform --write` plays the cases and writes it");
+                stale.push(conformance::PAGE.to_owned());
+            }
+        }
         let verb = if self.check { "stale" } else { "written" };
         stale.iter().for_each(|name| out.say(format!("{verb}: {name}")));
         out.result(&json!({verb: stale}));

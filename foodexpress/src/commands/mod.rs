@@ -7,6 +7,8 @@ mod chaos;
 mod check;
 mod cluster;
 mod config;
+#[cfg(feature = "conform")]
+mod conform;
 mod demo;
 mod docs;
 mod double_tap;
@@ -124,6 +126,9 @@ enum Command {
     /// Start, show and break real engines (PostgreSQL, Kafka, Redis …) for development and tests.
     #[command(subcommand)]
     Engines(engines::Engines),
+    /// Play the cases that every engine is held to, and tell what each saw.
+    #[cfg(feature = "conform")]
+    Conform(conform::Conform),
     /// Show the settings in force, what differs, and which were in force before.
     #[command(subcommand)]
     Config(config::Config),
@@ -166,6 +171,8 @@ impl Cli {
             Command::Docs(docs) => return docs.run(out),
             Command::Check(check) => return check.run(out),
             Command::Engines(what) => return engines::run(what, &self.data, out).await,
+            #[cfg(feature = "conform")]
+            Command::Conform(conform) => return conform.run(&self.data, out).await,
             _ => {}
         }
         let data = DataFolder::open(&self.data)?;
@@ -188,6 +195,8 @@ impl Cli {
             Command::Metrics(what) => metrics::run(&what, &data, out)?,
             Command::Migrate(migrate) => migrate.run(&data, out).await?,
             Command::CardNetwork(_) | Command::Docs(_) | Command::Check(_) | Command::Engines(_) => {}
+            #[cfg(feature = "conform")]
+            Command::Conform(_) => {}
         }
         Ok(ExitCode::SUCCESS)
     }

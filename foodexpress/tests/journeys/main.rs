@@ -4,6 +4,7 @@ mod books;
 mod bus;
 mod changes;
 mod cluster;
+mod conform;
 mod documents;
 mod engines;
 mod order;

@@ -20,7 +20,7 @@ fn command(args: &[&str]) -> Command {
 }
 
 /// The repository: what a person who works on it has as the current folder.
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 

@@ -84,7 +84,7 @@ impl Changes {
         Self::of(kit.service, kit.store.clone(), kit.directory.clone(), kit.signer.clone(), kit.clock.clone())
     }
 
-    pub(super) fn of(service: &'static str, store: Store, directory: Directory, signer: Signer, clock: Clock) -> Self {
+    pub(crate) fn of(service: &'static str, store: Store, directory: Directory, signer: Signer, clock: Clock) -> Self {
         let authorize = Arc::new(move |publisher: &str| signer.sign(service, publisher, None, clock.now()));
         let link = Link { consumer: service, directory, authorize };
         Self { store, link, publisher: service, drops: Vec::new() }

@@ -32,59 +32,6 @@ async fn a_secret_is_made_once_kept_private_and_rotated_in_two_steps() {
 }
 
 #[tokio::test]
-async fn whoever_reads_while_a_secret_is_rotated_always_accepts_the_one_in_use() {
-    let folder = tempfile::tempdir().unwrap();
-    let secrets = Secrets::open(folder.path()).unwrap();
-    let mut good = vec![secrets.get("internal").unwrap()];
-    let reader = secrets.clone();
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    let reading = std::thread::spawn(move || {
-        let mut read = Vec::new();
-        while !told.is_cancelled() {
-            read.push(reader.pair("internal").unwrap());
-        }
-        read
-    });
-    for _ in 0..50 {
-        good.push(secrets.lay_next("internal").await.unwrap());
-        secrets.promote("internal").await.unwrap();
-    }
-    stop.cancel();
-    for pair in reading.join().unwrap() {
-        let at = good.iter().position(|secret| *secret == pair.current).expect("only whole secrets are read");
-        // Beside the one in use stands its neighbour in the story, and nothing else.
-        let neighbours = [at.checked_sub(1).map(|before| &good[before]), good.get(at + 1)];
-        assert!(pair.accepted().count() <= 2, "{pair:?}");
-        assert!(pair.other().is_none_or(|other| neighbours.contains(&Some(other))), "{pair:?} at {at}");
-    }
-}
-
-#[tokio::test]
-async fn a_change_is_told_to_those_who_follow_and_trouble_keeps_what_is_known() {
-    let folder = tempfile::tempdir().unwrap();
-    let secrets = Secrets::open(folder.path()).unwrap();
-    let live = secrets.live("internal").unwrap();
-    let (mut changes, stop) = (live.changes(), CancellationToken::new());
-    let watch = secrets.watch(Duration::from_millis(10), stop.clone());
-    let change = async {
-        let next = secrets.lay_next("internal").await.unwrap();
-        changes.changed().await.unwrap();
-        assert_eq!(live.get().next.as_ref(), Some(&next));
-        secrets.promote("internal").await.unwrap();
-        changes.changed().await.unwrap();
-        assert_eq!(live.get().current, next);
-        let file = folder.path().join("internal");
-        std::fs::remove_file(&file).unwrap();
-        std::fs::create_dir(&file).unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(live.get().current, next, "a file that cannot be read takes nothing away");
-        stop.cancel();
-    };
-    tokio::join!(watch, change);
-}
-
-#[tokio::test]
 async fn variables_hold_secrets_or_name_files_and_say_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mounted");

@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod cases;
 pub mod derived;
+pub mod library;
 pub mod proxy;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -12,3 +13,4 @@ pub mod scratch;
 pub mod station;
 pub mod store;
 pub mod visitor;
+pub mod world;

@@ -33,6 +33,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// What this machine lacks to run one, with the line that installs it.
+    pub fn missing() -> Option<&'static str> {
+        let there = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+        (!there).then_some("redis-server is not installed; install it with: apt-get install redis-server")
+    }
+
     /// Starts one. None, with the reason on standard output, if there is no `redis-server` and that is allowed.
     pub async fn start() -> Option<Self> {
         if !is_installed() {
@@ -185,13 +191,10 @@ fn engines_are_required() -> bool {
 
 #[expect(clippy::print_stdout, reason = "a test that looks at nothing has to say so")]
 fn is_installed() -> bool {
-    let there = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
-    let why = "redis-server is not installed; install it with: apt-get install redis-server";
-    assert!(there || !engines_are_required(), "{why}");
-    if !there {
-        println!("skipped: {why}");
-    }
-    there
+    let Some(why) = Server::missing() else { return true };
+    assert!(!engines_are_required(), "{why}");
+    println!("skipped: {why}");
+    false
 }
 
 /// Below the range from which the system hands out ports.

@@ -1,67 +1,12 @@
 //! What a commit sets off, and what it does not before it is one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::join_all;
-use kernel::store::{Scalar, StoreError, Tx, WriteError};
-use kernel::testing::store::run_relay;
-use kernel::{params, sql};
+use kernel::store::{StoreError, Tx, WriteError};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use crate::world::{On, changed, note, notes, on_engines, on_every_engine, outbox_count, spawn, write_note};
-
-#[test]
-fn an_acknowledged_unit_is_seen_by_everybody_else() {
-    on_every_engine(async |world| {
-        let (store, other) = (world.open().await, world.open().await);
-        for id in 0..50 {
-            write_note(&store, id).await.unwrap();
-            assert_eq!(notes(&other).await.last(), Some(&id));
-        }
-    });
-}
-
-#[test]
-fn an_event_is_in_the_outbox_exactly_if_its_unit_committed() {
-    on_every_engine(async |world| {
-        let store = world.open().await;
-        let thing = kernel::ids::fresh();
-        for version in 1..=20_i64 {
-            let end = store
-                .write(move |tx: Tx| async move {
-                    tx.emit(changed(thing, version))?;
-                    if version % 3 == 0 { Err(StoreError::NoRow) } else { Ok(()) }
-                })
-                .await;
-            assert_eq!(end.is_ok(), version % 3 != 0);
-        }
-        let versions = sql!(Scalar<i64>, "SELECT aggregate_version AS value FROM outbox ORDER BY seq");
-        let versions: Vec<i64> =
-            store.read().all(versions, params![]).await.unwrap().into_iter().map(|v| v.0).collect();
-        assert_eq!(versions, (1..=20).filter(|v| v % 3 != 0).collect::<Vec<_>>());
-    });
-}
-
-#[test]
-fn an_event_that_the_outbox_refuses_fails_its_unit() {
-    on_every_engine(async |world| {
-        let store = world.open().await;
-        let thing = kernel::ids::fresh();
-        let unit = move |id: i64| {
-            move |tx: Tx| async move {
-                tx.insert(&note(id)).await?;
-                tx.emit(changed(thing, 1))
-            }
-        };
-        store.write(unit(1)).await.unwrap();
-        // The same version of the same aggregate twice breaks the outbox's unique rule.
-        let end = store.write(unit(2)).await;
-        assert!(matches!(end, Err(WriteError::Store(StoreError::Constraint(_)))), "{end:?}");
-        assert_eq!((notes(&store).await, outbox_count(&store).await), (vec![1], 1));
-    });
-}
+use crate::world::{On, changed, on_engines, on_every_engine, outbox_count, write_note};
 
 #[test]
 fn an_event_that_the_service_does_not_claim_is_refused() {
@@ -72,33 +17,6 @@ fn an_event_that_the_service_does_not_claim_is_refused() {
         let end = store.write(|tx: Tx| async move { tx.emit(changed(kernel::ids::fresh(), 1)) }).await;
         assert!(matches!(end, Err(WriteError::Unit(StoreError::Refused(_)))), "{end:?}");
         assert_eq!(outbox_count(&store).await, 0);
-    });
-}
-
-#[test]
-fn the_head_moves_after_the_commit_and_is_found_again_after_a_restart() {
-    on_every_engine(async |world| {
-        let store = world.open().await;
-        let mut head = store.head();
-        assert_eq!(*head.borrow_and_update(), 0);
-        let stop = CancellationToken::new();
-        let relay = spawn(run_relay_of(store.clone(), stop.clone()));
-        let refused = store.write(|tx: Tx| async move {
-            tx.emit(changed(kernel::ids::fresh(), 1))?;
-            Err::<(), _>(StoreError::NoRow)
-        });
-        refused.await.unwrap_err();
-        write_note(&store, 1).await.unwrap();
-        assert!(!head.has_changed().unwrap());
-        for _ in 0..3 {
-            store.write(|tx: Tx| async move { tx.emit(changed(kernel::ids::fresh(), 1)) }).await.unwrap();
-        }
-        let reached = tokio::time::timeout(Duration::from_secs(10), head.wait_for(|head| *head >= 3)).await;
-        let reached = *reached.unwrap().unwrap();
-        stop.cancel();
-        relay.await.unwrap();
-        store.close().await;
-        assert_eq!(*world.open().await.head().borrow(), reached);
     });
 }
 
@@ -115,10 +33,6 @@ fn a_head_never_tells_of_an_event_that_was_rolled_back() {
         doubled.await.unwrap_err();
         assert_eq!((outbox_count(&store).await, *store.head().borrow()), (0, 0));
     });
-}
-
-async fn run_relay_of(store: kernel::store::Store, stop: CancellationToken) {
-    run_relay(store, "the only one", stop).await;
 }
 
 #[test]

@@ -1,9 +1,7 @@
-//! The store's promises, tested on every engine: SQLite, PostgreSQL directly, and PostgreSQL behind a pooler.
+//! The store on SQLite, PostgreSQL directly, and PostgreSQL behind a pooler: what is not a case of `conformance`.
 
 mod cluster;
 mod commit;
-mod conflicts;
-mod kill;
 mod lost;
 mod pooler;
 mod relay;
@@ -12,7 +10,6 @@ mod rows;
 mod schema;
 mod secrets;
 mod standby;
-mod tenants;
 mod tls;
 mod told;
 mod units;

@@ -7,7 +7,7 @@ use crate::check::{Finding, Place, Rule};
 pub(super) const RULES: &[Rule] = &[
     rule(
         "A3",
-        "crates depend only along the arrows kernel ← contracts ← services ← foodexpress, kernel ← gateway ← foodexpress and engines ← foodexpress",
+        "crates depend only along the arrows kernel ← contracts ← services ← foodexpress, kernel ← gateway ← foodexpress, kernel ← conformance ← foodexpress and engines ← foodexpress",
         layers,
         |i| i.put_package("services/planted", &["kernel", "orders"]),
     ),
@@ -34,7 +34,7 @@ pub(super) const RULES: &[Rule] = &[
 fn allowed(folder: &str) -> Option<&'static [&'static str]> {
     match folder.split('/').next().unwrap_or(folder) {
         "kernel" | "simulators" | "engines" => Some(&[]),
-        "contracts" | "gateway" => Some(&["kernel"]),
+        "contracts" | "gateway" | "conformance" => Some(&["kernel"]),
         "services" => Some(&["kernel", "contracts"]),
         _ => None,
     }

@@ -46,12 +46,16 @@ pub type Verdict = Result<(), String>;
 
 /// One promise.
 pub struct Case {
-    /// The promise, as a sentence.
+    /// Its stable name.
     pub name: &'static str,
+    /// The promise, as a sentence.
+    pub shows: &'static str,
     /// Whether it is about instances that enter themselves.
     pub of_entries: bool,
     /// A fault that it has to notice.
     pub notices: Fault,
+    /// The same in words.
+    pub fault: &'static str,
     /// Looks whether it is kept.
     pub run: fn(Arc<dyn Stand>) -> BoxFuture<'static, Verdict>,
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-use crate::registry::Instance;
+use crate::registry::{Instance, Kind, RegistrySettings};
 use crate::task::Tasks;
 
 /// The largest answer by UDP; source: RFC 1035, 4.2.1.
@@ -52,6 +52,17 @@ impl NameServer {
             }
         });
         Self { address, zone, _tasks: tasks }
+    }
+
+    /// Settings of a registry that reads it.
+    pub fn settings(&self) -> RegistrySettings {
+        RegistrySettings {
+            kind: Kind::Dns,
+            dns_name: "_http._tcp.{service}.city.test.".to_owned(),
+            dns_server: Some(self.address),
+            dns_every_ms: 100,
+            ..RegistrySettings::default()
+        }
     }
 
     /// Enters an instance.

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use gateway::Settings;
+use kernel::resilience::BreakerSettings;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::city::{City, spawn};
+use crate::city::{City, settings, spawn};
 
 const SHORT: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const IN_CHUNKS: &str =
@@ -140,7 +142,9 @@ async fn a_connection_that_the_instance_closed_while_idle_costs_no_request() {
 
 #[tokio::test]
 async fn a_kept_connection_that_ends_without_a_word_is_replaced_for_what_may_be_repeated() {
-    let city = City::start().await;
+    // One failure that counts would open the circuit.
+    let breaker = BreakerSettings { window: 1, ..BreakerSettings::default() };
+    let city = City::with(Settings { breaker, ..settings() }).await;
     let mut instance =
         Scripted::instead(&city, vec![Does::Says(SHORT), Does::HangsUp, Does::Says(SHORT), Does::HangsUp]).await;
     let post = "POST /api/v1/upload HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nconnection: close\r\n\r\nonce";

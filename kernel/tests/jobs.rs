@@ -10,31 +10,6 @@ fn idle(name: &'static str, trigger: Trigger) -> Job {
 }
 
 #[tokio::test]
-async fn a_woken_job_that_fails_runs_again_long_before_its_sweep() {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
-    let store = open(folder.path(), &clock).await;
-    let (told, mut runs) = unbounded_channel();
-    let job = Job::new("post", Trigger::Woken { sweep: 24 * HOUR }, move || {
-        let told = told.clone();
-        async move {
-            told.send(())?;
-            Err(std::io::Error::other("the letterbox is shut").into())
-        }
-    });
-    let instance = Instance::start(&store, "a", vec![job], vec![]);
-    next(&mut runs).await;
-    // The pauses double: one second, two, four.
-    for pause in [1, 2, 4] {
-        let ran = clock.now();
-        remembered(&store, "post", |row| row.last_error.is_some() && row.last_run_at == ran).await;
-        assert!(runs.is_empty(), "not before its pause is over");
-        clock.advance(Duration::from_secs(pause));
-        next(&mut runs).await;
-    }
-    instance.stop().await;
-}
-
-#[tokio::test]
 async fn a_declaration_that_makes_no_sense_ends_at_once_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::Sqlite { path: folder.path().join("jobs.db") };

@@ -42,6 +42,10 @@ pub(crate) fn cases() -> Vec<Case> {
             fault "a program that forgets when it last ran", timers::cron),
         case!("jobs.panic", "a job that panics is noted, and runs again at its next time",
             fault "a run of which nothing is noted", panic_noted),
+        case!("jobs.retry", "a woken job that fails runs again after a second, two, four, long before its sweep",
+            fault "a failure that counts as a success", retry),
+        case!("jobs.siblings", "a commit wakes the job that another instance on the same database runs",
+            fault "a commit that is none", siblings, not "sqlite": "a file belongs to one process"),
     ]
 }
 
@@ -207,4 +211,50 @@ async fn panic_noted(place: Place) -> String {
     ground.remembered(&store, "sweep", |row| row.last_error.is_none()).await;
     instance.stop().await;
     "noted, and run again an hour later".to_owned()
+}
+
+async fn retry(place: Place) -> String {
+    let ground = Ground::new(&place);
+    let store = ground.open().await;
+    let (told, mut runs) = unbounded_channel();
+    let seeded = place.seeded;
+    let job = Job::new("post", WOKEN, move || {
+        let told = told.clone();
+        async move {
+            told.send(())?;
+            if seeded { Ok(()) } else { Err(std::io::Error::other("the letterbox is shut").into()) }
+        }
+    });
+    let instance = Instance::start(&store, "a", vec![job], vec![]);
+    ground.next(&mut runs).await;
+    for pause in [1, 2, 4] {
+        // What the next run counts from is known once this one is noted.
+        let ran = ground.clock.now();
+        ground.remembered(&store, "post", |row| row.last_run_at == ran).await;
+        assert!(runs.is_empty(), "not before its pause is over");
+        ground.clock.advance(Duration::from_secs(pause));
+        ground.next(&mut runs).await;
+    }
+    instance.stop().await;
+    "3 more runs within 7 s of its own clock".to_owned()
+}
+
+async fn siblings(place: Place) -> String {
+    let ground = Ground::new(&place);
+    let (first, second) = (ground.open().await, ground.open().await);
+    let (told, mut runs) = unbounded_channel();
+    let instance = Instance::start(&second, "b", vec![telling("pay", WOKEN, &told)], vec![]);
+    ground.next(&mut runs).await;
+    let mut commits = 0;
+    // They need a moment to know of each other.
+    place
+        .until("the other instance's job runs", async || {
+            wake(&first, "pay", !place.seeded).await;
+            commits += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            !runs.is_empty()
+        })
+        .await;
+    instance.stop().await;
+    format!("woken by commit {commits} of the other one")
 }

@@ -117,10 +117,9 @@ impl Grounds {
         // A pool in front of a server that somebody else runs would be a pool in front of nothing.
         let started = |name: &str| wanted.iter().any(|engine| engine.name == name);
         let stranded: Vec<_> =
-            wanted.iter().filter(|e| e.after.iter().any(|before| !started(before))).copied().collect();
+            wanted.iter().filter(|e| e.after.contains(&"postgres") && !started("postgres")).copied().collect();
         for engine in &stranded {
-            let why = format!("{} is started only together with {}", engine.name, engine.after.join(" and "));
-            absent.insert(engine.name.to_owned(), why);
+            absent.insert(engine.name.to_owned(), format!("{} is started only together with postgres", engine.name));
         }
         wanted.retain(|engine| !stranded.iter().any(|other| other.name == engine.name));
         let fleet = start(&setup, &wanted, out).await?;

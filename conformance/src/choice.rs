@@ -40,7 +40,7 @@ impl Choice {
     pub fn cells(&self) -> impl Iterator<Item = (&Case, &'static Engine)> {
         self.cases.iter().flat_map(|case| {
             let family = FAMILIES.iter().find(|family| family.name == case.family());
-            let columns = family.into_iter().flat_map(|family| family.engines());
+            let columns = family.into_iter().flat_map(crate::families::Family::engines);
             columns
                 .filter(|column| self.engines.iter().any(|engine| engine.name == column.name))
                 .map(move |e| (case, e))

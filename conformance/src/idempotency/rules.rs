@@ -123,7 +123,7 @@ async fn failures(door: &Door) -> (Checked, Checked) {
     let behind = Ask::keyed("failed-guard").at(Method::POST, "/back-room");
     let mut text = good.clone();
     text.headers[0].1 = b"text/plain".to_vec();
-    let mut by_kernel = vec![
+    let mut by_kernel = [
         (400, good.clone().body("{"), good.clone()),
         (415, text, good.clone()),
         (422, good.clone().body(r#"{"mark":""}"#), good.clone()),

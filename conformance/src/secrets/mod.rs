@@ -110,7 +110,7 @@ fn following(secrets: &Secrets) -> Tasks {
 async fn two_valid(place: Place) -> String {
     let safe = Safe::open(&place).await;
     let pair = safe.process().await.pair(NAME).expect("it is there");
-    let accepted: Vec<String> = pair.accepted().map(|secret| secret.reveal_text()).collect();
+    let accepted: Vec<String> = pair.accepted().map(Secret::reveal_text).collect();
     assert_eq!(accepted, [VALUE, "before"], "the one in use, and one more");
     format!("{} accepted", accepted.len())
 }

@@ -154,6 +154,6 @@ pub(super) async fn close(place: &Place, world: &World) -> String {
     running.await.expect("the store works").expect("the store works");
     let store = if place.seeded { world.open().await } else { store };
     let late = write_note(&store, 2).await;
-    assert!(matches!(late, Err(WriteError::Store(StoreError::Ended)) | Err(WriteError::Closed)), "{late:?}");
+    assert!(matches!(late, Err(WriteError::Store(StoreError::Ended) | WriteError::Closed)), "{late:?}");
     "1 running unit waited for, 1 late one refused".to_owned()
 }

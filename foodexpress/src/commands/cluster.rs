@@ -75,6 +75,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    #[expect(clippy::disallowed_methods, reason = "whoever stops the cluster waits for it and is told how it ended")]
     async fn start(args: &ClusterArgs, data: &DataFolder, given: &mut Given, out: Output) -> Result<Self> {
         let chosen = wanted(&args.engines, data, given)?;
         let cache = args.cache.clone().map_or_else(engines::default_cache, Ok)?;

@@ -1,6 +1,7 @@
 //! The kill harness: orders under SIGKILL, declines, timeouts after the charge and doubled messages; then the audit.
 
 mod killer;
+mod links;
 mod load;
 mod plan;
 mod sabotage;
@@ -13,6 +14,9 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use links::Links;
+use sabotage::Refill;
 
 use crate::audit::{Audit, audit};
 use crate::city::{DataFolder, Plan, Supervised};
@@ -94,19 +98,34 @@ pub(crate) trait Watch: Send + Sync {
     fn stage(&self, what: &str);
 }
 
-/// Makes the users of an engine again that lost them with its data.
-pub(crate) type Refill<'a> = sabotage::Refill<'a>;
+/// What a cluster has beside its members.
+pub(crate) struct Target<'a> {
+    /// The ways between members and to the engines.
+    pub links: Links,
+    /// Makes the users of an engine again that lost them with its data.
+    pub refill: &'a Refill<'a>,
+}
 
-/// Runs the whole of it on a new city in `plan.data`; with `refill` also against the engines that run in that folder.
+impl Plan {
+    /// Puts links that can be cut between the members of this plan, and between them and what its settings lead to.
+    pub(crate) async fn linked(&mut self) -> Result<Links> {
+        let mut seats = self.ports.seats(self.instances)?;
+        let links = Links::before(&mut self.given, &mut seats).await?;
+        self.seats = Some(seats);
+        Ok(links)
+    }
+}
+
+/// Runs the whole of it on a new city in `plan.data`; with a target also against the engines that run in that folder.
 pub(crate) async fn run(
     plan: &Plan,
     violence: Violence,
-    refill: Option<&Refill<'_>>,
+    target: Option<&Target<'_>>,
     watch: &dyn Watch,
 ) -> Result<Outcome> {
     watch.stage("starting a city of processes");
     let city = Supervised::start(plan).await?;
-    let result = break_and_judge(&plan.data, &city, violence, refill, watch).await;
+    let result = break_and_judge(&plan.data, &city, violence, target, watch).await;
     watch.stage("stopping");
     city.stop().await;
     result
@@ -116,7 +135,7 @@ async fn break_and_judge(
     data: &DataFolder,
     city: &Supervised,
     violence: Violence,
-    refill: Option<&Refill<'_>>,
+    target: Option<&Target<'_>>,
     watch: &dyn Watch,
 ) -> Result<Outcome> {
     let map = city.map();
@@ -128,7 +147,7 @@ async fn break_and_judge(
             "webhook_duplicate": violence.duplicates, "seed": violence.seed,
         }))
         .await?;
-    let site = refill.map(|refill| sabotage::Site::new(data.path(), city, refill)).transpose()?;
+    let site = target.map(|target| sabotage::Site::new(data.path(), city, target)).transpose()?;
     let stop = CancellationToken::new();
     let kitchens = load::work_kitchens(&map, violence.seed, stop.clone());
     let breaking = async {

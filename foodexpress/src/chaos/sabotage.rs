@@ -10,6 +10,7 @@ use futures::future::LocalBoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
+use super::Target;
 use super::killer::{BACK_WITHIN, Toll, probe};
 use crate::city::Supervised;
 
@@ -33,6 +34,8 @@ pub(super) enum Sabotage {
     Freeze(&'static str),
     /// Killed, emptied and started.
     Wipe(&'static str),
+    /// What a member and an engine, or another service, send each other is held back for a while.
+    Cut(&'static str, &'static str),
 }
 
 impl Sabotage {
@@ -52,6 +55,12 @@ impl Sabotage {
         Self::Kill("consul"),
         Self::Freeze("consul"),
         Self::Kill("jaeger"),
+        Self::Cut("orders", "postgres"),
+        Self::Cut("gateway-2", "redis"),
+        Self::Cut("kitchen", "consul"),
+        Self::Cut("gateway", "orders-2"),
+        Self::Cut("payments", "card-network"),
+        Self::Cut("gateway-2", "auth"),
     ];
 
     /// As the report names it.
@@ -63,18 +72,19 @@ impl Sabotage {
             Self::Kill(engine) => format!("{engine} killed"),
             Self::Freeze(engine) => format!("{engine} frozen"),
             Self::Wipe(engine) => format!("{engine} wiped"),
+            Self::Cut(one, other) => format!("{one} and {other} cut apart"),
         }
     }
 }
 
 /// Called with the name of an engine that lost its data, to make its users again.
-pub(super) type Refill<'a> = dyn Fn() -> LocalBoxFuture<'a, Result<()>> + 'a;
+pub(crate) type Refill<'a> = dyn Fn() -> LocalBoxFuture<'a, Result<()>> + 'a;
 
 /// Where the sabotage happens.
 pub(super) struct Site<'a, 'r> {
     remote: Remote,
     city: &'a Supervised,
-    refill: &'a Refill<'r>,
+    target: &'a Target<'r>,
     /// Held while an engine is down on purpose.
     at_work: Mutex<()>,
     died: parking_lot::Mutex<BTreeMap<String, usize>>,
@@ -82,11 +92,11 @@ pub(super) struct Site<'a, 'r> {
 
 impl<'a, 'r> Site<'a, 'r> {
     /// The engines that run in this folder, under this city.
-    pub(super) fn new(folder: &Path, city: &'a Supervised, refill: &'a Refill<'r>) -> Result<Self> {
+    pub(super) fn new(folder: &Path, city: &'a Supervised, target: &'a Target<'r>) -> Result<Self> {
         Ok(Self {
             remote: Remote::at(folder)?,
             city,
-            refill,
+            target,
             at_work: Mutex::default(),
             died: parking_lot::Mutex::default(),
         })
@@ -144,6 +154,13 @@ impl<'a, 'r> Site<'a, 'r> {
             Sabotage::Freeze(engine) => (of(engine), &[Action::Freeze, Action::Thaw]),
             Sabotage::Wipe(engine) => (of(engine), &[Action::Wipe]),
             Sabotage::FailOver => return self.fail_over(&nodes).await,
+            Sabotage::Cut(one, other) => {
+                let pid = self.city.map().members.get(one).map(|member| member.pid);
+                return Ok(match pid {
+                    Some(pid) => self.target.links.cut(pid, other).await,
+                    None => false,
+                });
+            }
         };
         let Some(node) = node else { return Ok(false) };
         for (number, action) in actions.iter().enumerate() {
@@ -153,7 +170,7 @@ impl<'a, 'r> Site<'a, 'r> {
             self.remote.act(*action, &node.name).await?;
         }
         if matches!(sabotage, Sabotage::Wipe(_)) {
-            (self.refill)().await?;
+            (self.target.refill)().await?;
         }
         Ok(true)
     }

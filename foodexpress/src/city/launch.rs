@@ -113,7 +113,7 @@ impl City {
     pub(crate) async fn start(plan: &Plan) -> Result<Self> {
         let lock = plan.data.lock()?;
         let seats = plan.ports.seats(1)?;
-        let given = plan.given.clone().at(seats[GATEWAY].address, seats[CARD_NETWORK].address);
+        let given = plan.given.clone().at(seats[GATEWAY].address, seats[CARD_NETWORK].announced);
         let fixed = seats.iter().map(|(name, seat)| (name.clone(), vec![seat.address])).collect();
         let common = Common::new(&plan.data, Directory::new(fixed), &given, true).await?;
         let launcher = Launcher::new(plan, &seats, &common.secrets)?;
@@ -209,10 +209,10 @@ pub(crate) async fn serve(
         rotation.know_all().await;
     }
     let listener = listener(name, seat.address).await?;
-    let address = listener.local_addr()?;
+    let announced = if port.is_some() { listener.local_addr()? } else { seat.announced };
     if seat.service == GATEWAY {
         let door = common.gateway(listener).await?;
-        let place = rotation.map(|rotation| rotation.enter_gateway(&door, address));
+        let place = rotation.map(|rotation| rotation.enter_gateway(&door, announced));
         tokio::select! {
             () = stop => {}
             failure = door.failure() => bail!("{name}: {failure}"),
@@ -222,7 +222,7 @@ pub(crate) async fn serve(
         return Ok(());
     }
     let running = common.service(&seat.service, listener).await?;
-    let place = rotation.map(|rotation| rotation.enter(&running, address));
+    let place = rotation.map(|rotation| rotation.enter(&running, announced));
     tokio::select! {
         () = stop => {}
         failure = running.failure() => bail!("{name}: {failure}"),
@@ -235,12 +235,13 @@ pub(crate) async fn serve(
 fn seat(map: &CityMap, name: &str, port: Option<u16>) -> Result<Seat> {
     if let Some(port) = port {
         let service = name.to_owned();
-        return Ok(Seat { service, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) });
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        return Ok(Seat { service, address, announced: address });
     }
     let names = || map.members.keys().filter(|n| *n != CARD_NETWORK).cloned().collect::<Vec<_>>().join(", ");
     let member = map.members.get(name).filter(|m| m.service != CARD_NETWORK);
     let member = member.with_context(|| format!("this city has no place for {name}; it has {}", names()))?;
-    Ok(Seat { service: member.service.clone(), address: member.address })
+    Ok(Seat { service: member.service.clone(), address: member.address, announced: member.announced })
 }
 
 /// An instance that nobody planned needs a list that others read, and a database that it may share.

@@ -30,6 +30,8 @@ pub(crate) struct Member {
     pub service: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where others find it: the same, unless something stands between.
+    pub announced: SocketAddr,
     /// Its process; several members may share one.
     pub pid: u32,
     /// From start to ready, in milliseconds.
@@ -40,7 +42,7 @@ impl Member {
     /// One that is ready now.
     pub(super) fn ready(seat: &Seat, pid: u32, began: Instant) -> Self {
         let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Self { service: seat.service.clone(), address: seat.address, pid, ready_ms }
+        Self { service: seat.service.clone(), address: seat.address, announced: seat.announced, pid, ready_ms }
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub ports: Ports,
     /// Instances of each service and of the gateway.
     pub instances: u16,
+    /// Where its members listen, if somebody has chosen; then ports and instances say nothing.
+    pub seats: Option<Seats>,
     /// What it is given below and above its settings file.
     pub given: Given,
     /// Seed of the card network's faults.

@@ -24,8 +24,10 @@ pub(crate) enum Ports {
 pub(crate) struct Seat {
     /// What it is an instance of.
     pub service: String,
-    /// Its address.
+    /// Where it listens.
     pub address: SocketAddr,
+    /// Where others find it: the same, unless something stands between.
+    pub announced: SocketAddr,
 }
 
 /// The seats of a city by the member's name.
@@ -70,7 +72,7 @@ impl Ports {
                 Self::Auto => free_port(&seats)?,
             };
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            seats.insert(instance(&service, number), Seat { service, address });
+            seats.insert(instance(&service, number), Seat { service, address, announced: address });
         }
         Ok(seats)
     }

@@ -102,7 +102,7 @@ pub(crate) async fn until_listed(data: &DataFolder, map: &CityMap, who: &Member,
     let began = Instant::now();
     loop {
         let seen = backend.watch(&who.service, Mark::default()).await;
-        if seen.as_ref().is_ok_and(|seen| seen.instances.contains(&who.address)) {
+        if seen.as_ref().is_ok_and(|seen| seen.instances.contains(&who.announced)) {
             tokio::time::sleep(NEWS).await;
             return Ok(());
         }

@@ -51,7 +51,8 @@ impl Launcher {
     }
 
     pub(super) fn spawn(&self, name: &str) -> Result<Child> {
-        let Seat { service, address } = self.seats[name].clone();
+        let seat = self.seats[name].clone();
+        let address = seat.address;
         let mut command = Command::new(&self.program);
         if name == CARD_NETWORK {
             let secrets = self.data.secret_files();
@@ -76,7 +77,7 @@ impl Launcher {
         // Waiting for a process would close its pipe, so the pipe is held apart from it.
         let leash = process.stdin.take();
         let pid = process.id().context("a process that just started has an id")?;
-        Ok(Child { name: name.to_owned(), service, address, pid, process, leash })
+        Ok(Child { name: name.to_owned(), seat, pid, process, leash })
     }
 }
 
@@ -105,8 +106,7 @@ fn open_log(data: &DataFolder, name: &str) -> Result<File> {
 /// One member's process.
 pub(super) struct Child {
     name: String,
-    service: String,
-    address: SocketAddr,
+    seat: Seat,
     pid: u32,
     process: tokio::process::Child,
     leash: Option<tokio::process::ChildStdin>,
@@ -119,7 +119,7 @@ impl Child {
 
     /// Waits until it answers its probe.
     pub(super) async fn until_ready(&self, within: Duration) -> Result<()> {
-        until_ready(&self.name, self.address, within, || super::process::is_alive(self.pid)).await
+        until_ready(&self.name, self.seat.address, within, || super::process::is_alive(self.pid)).await
     }
 
     /// Asks it to end, waits, insists.
@@ -169,8 +169,8 @@ impl Supervised {
     /// Starts every member and returns once all are ready.
     pub(crate) async fn start(plan: &Plan) -> Result<Self> {
         let lock = plan.data.lock()?;
-        let seats = plan.ports.seats(plan.instances)?;
-        let given = plan.given.clone().at(seats[GATEWAY].address, seats[CARD_NETWORK].address);
+        let seats = plan.seats.clone().map_or_else(|| plan.ports.seats(plan.instances), Ok)?;
+        let given = plan.given.clone().at(seats[GATEWAY].address, seats[CARD_NETWORK].announced);
         // Watched here as well: whoever supervises keeps the history of the settings and refuses bad ones at start.
         let upkeep = Tasks::new();
         let (secrets, configuration) = watched(&plan.data, &given, true, &upkeep).await?;
@@ -216,8 +216,7 @@ impl Supervised {
 /// Notes a member's process in the map.
 fn enter(data: &DataFolder, map: &Mutex<CityMap>, child: &Child, began: Instant) -> Result<()> {
     let mut map = map.lock();
-    let seat = Seat { service: child.service.clone(), address: child.address };
-    map.members.insert(child.name.clone(), Member::ready(&seat, child.pid, began));
+    map.members.insert(child.name.clone(), Member::ready(&child.seat, child.pid, began));
     data.publish(&map)
 }
 

@@ -54,8 +54,9 @@ impl Chaos {
         let flags = super::unless_said(&self.settings, chaos::hurried().into_iter().chain(demo));
         let given = Given { city: Vec::new(), flags };
         let instances = self.cluster.instances();
-        let mut plan = Plan { data: data.clone(), ports: Ports::Auto, instances, given, seed: self.seed };
+        let mut plan = Plan { data: data.clone(), ports: Ports::Auto, instances, seats: None, given, seed: self.seed };
         let cluster = self.cluster.prepare(&data, &mut plan.given, out).await?;
+        let given = plan.given.clone();
         let violence = Violence {
             orders: self.orders,
             kills: self.kills,
@@ -64,10 +65,12 @@ impl Chaos {
             duplicates: self.duplicates,
             seed: self.seed,
         };
-        let given = plan.given.clone();
         let refill = || cluster::redis_users(&data, &given, out).boxed_local();
-        let refill: Option<&chaos::Refill<'_>> = if cluster.is_some() { Some(&refill) } else { None };
-        let outcome = chaos::run(&plan, violence, refill, &Bars::new(&violence)).await;
+        let target = match &cluster {
+            Some(_) => Some(chaos::Target { links: plan.linked().await?, refill: &refill }),
+            None => None,
+        };
+        let outcome = chaos::run(&plan, violence, target.as_ref(), &Bars::new(&violence)).await;
         if let Some(cluster) = cluster {
             cluster.stop().await?;
         }

@@ -72,7 +72,7 @@ impl CityArgs {
     pub(crate) fn plan(&self, data: DataFolder) -> Plan {
         let demo = if data.is_new() && !self.empty { DEMO } else { &[] };
         let flags = unless_said(&self.settings, demo.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        Plan { data, ports: self.ports, instances: 1, given: Given { city: Vec::new(), flags }, seed: 0 }
+        Plan { data, ports: self.ports, instances: 1, seats: None, given: Given { city: Vec::new(), flags }, seed: 0 }
     }
 }
 

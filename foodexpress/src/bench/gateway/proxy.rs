@@ -62,8 +62,9 @@ impl Proxy {
         let data = DataFolder::open(folder)?;
         let address = free_address()?;
         let pid = std::process::id();
-        let here =
-            |name: &str, address| (name.to_owned(), Member { service: name.to_owned(), address, pid, ready_ms: 0 });
+        let here = |name: &str, address| {
+            (name.to_owned(), Member { service: name.to_owned(), address, announced: address, pid, ready_ms: 0 })
+        };
         let services = services::manifests().into_iter().map(|m| here(m.name, upstream));
         let others = [here(GATEWAY, address), here(CARD_NETWORK, upstream)];
         let members: BTreeMap<String, Member> = services.chain(others).collect();

@@ -1,48 +1,22 @@
 //! Settings and secrets that change while customers are served: no request fails, and everybody takes up the new.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::load::{Answers, Load, only_good};
 use crate::program::{City, Data, until};
 
 /// Guests who look at restaurants without end: each request is signed by the gateway and checked by a service.
-struct Load {
-    stop: Arc<AtomicBool>,
-    guests: Vec<JoinHandle<BTreeMap<String, u64>>>,
+fn guests(city: &City<'_>) -> Load {
+    let url = format!("{}/api/v1/restaurants", city.opened["gateway"].as_str().unwrap());
+    Load::of(move |_, stop| look(&url, stop))
 }
 
-impl Load {
-    fn on(city: &City<'_>) -> Self {
-        let url = format!("{}/api/v1/restaurants", city.opened["gateway"].as_str().unwrap());
-        let stop = Arc::new(AtomicBool::new(false));
-        let guest = |_| {
-            let (url, stop) = (url.clone(), stop.clone());
-            std::thread::spawn(move || look(&url, &stop))
-        };
-        Self { guests: (0..2).map(guest).collect(), stop }
-    }
-
-    /// How often each answer was given.
-    fn end(self) -> BTreeMap<String, u64> {
-        self.stop.store(true, Ordering::SeqCst);
-        let mut all = BTreeMap::new();
-        for guest in self.guests {
-            for (answer, count) in guest.join().unwrap() {
-                *all.entry(answer).or_default() += count;
-            }
-        }
-        all
-    }
-}
-
-fn look(url: &str, stop: &AtomicBool) -> BTreeMap<String, u64> {
+fn look(url: &str, stop: &AtomicBool) -> Answers {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut answers = BTreeMap::new();
+    let mut answers = Answers::new();
     runtime.block_on(async {
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
         while !stop.load(Ordering::SeqCst) {
@@ -55,10 +29,6 @@ fn look(url: &str, stop: &AtomicBool) -> BTreeMap<String, u64> {
         }
     });
     answers
-}
-
-fn only_good(answers: &BTreeMap<String, u64>) {
-    assert!(answers.len() == 1 && answers.get("200").is_some_and(|count| *count > 100), "{answers:?}");
 }
 
 pub(crate) fn fetch(url: &str) -> (reqwest::header::HeaderMap, String) {
@@ -96,7 +66,7 @@ fn settings_change_under_load_without_a_failed_request() {
     set(&data, FIRST);
     let city = data.up(&["--processes"]);
     let gateway = city.opened["gateway"].as_str().unwrap().to_owned();
-    let load = Load::on(&city);
+    let load = guests(&city);
     set(&data, SECOND);
     until("the new limit is shown to callers", || {
         let (headers, _) = fetch(&format!("{gateway}/api/v1/restaurants"));
@@ -147,7 +117,7 @@ fn secrets_are_replaced_under_load_without_a_refused_request_and_never_shown() {
     let names = ["internal", "card-network-api-key", "card-network-webhook-secret"];
     let read = |name: &str| std::fs::read_to_string(data.path().join("secrets").join(name)).unwrap();
     let mut secrets: Vec<String> = names.map(read).to_vec();
-    let load = Load::on(&city);
+    let load = guests(&city);
     for (done, name) in names.into_iter().enumerate() {
         assert_eq!(city.run(&["secrets", "rotate", name]).result()["restart"], false);
         assert_eq!(read(&format!("{name}.previous")), secrets[done]);

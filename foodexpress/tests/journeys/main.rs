@@ -7,6 +7,7 @@ mod cluster;
 mod conform;
 mod documents;
 mod engines;
+mod load;
 mod order;
 mod processes;
 mod program;

@@ -23,6 +23,9 @@ row! {
     }
 }
 
+/// How often the row of a busy consumer is asked for; each time waits as long as the store lets it.
+const ATTEMPTS: u32 = 8;
+
 /// By which road each publisher is read.
 pub async fn edges(db: &Db) -> Result<Vec<Edge>, StoreError> {
     let sql = sql!(Edge, "SELECT publisher, road, position FROM bus_position ORDER BY publisher");
@@ -42,13 +45,23 @@ pub async fn move_edge(
     slices: usize,
 ) -> Result<bool, StoreError> {
     let publisher: Arc<str> = publisher.into();
-    let unit = move |tx: Tx| {
+    for attempt in 1.. {
         let publisher = publisher.clone();
-        async move { relocate(&tx, &publisher, to, slices).await }
-    };
-    let moved = store.write(unit).await.map_err(plain)?;
-    health.look_again();
-    Ok(moved)
+        let unit = move |tx: Tx| {
+            let publisher = publisher.clone();
+            async move { relocate(&tx, &publisher, to, slices).await }
+        };
+        match store.write(unit).await.map_err(plain) {
+            // A consumer at work has the row nearly all the time, and nobody queues for it in order.
+            Err(StoreError::LockTimeout) if attempt < ATTEMPTS => {}
+            Err(error) => return Err(error),
+            Ok(moved) => {
+                health.look_again();
+                return Ok(moved);
+            }
+        }
+    }
+    Err(StoreError::LockTimeout)
 }
 
 async fn relocate(tx: &Tx, publisher: &str, to: Road, slices: usize) -> Result<bool, StoreError> {

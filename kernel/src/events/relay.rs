@@ -21,8 +21,9 @@ const BUSY: Duration = Duration::from_millis(100);
 /// The next look when there was nothing, where other instances tell of their commits, and where nobody does.
 const IDLE: Duration = Duration::from_secs(1);
 const IDLE_ALONE: Duration = Duration::from_millis(200);
-/// How often a relay that is not in charge looks after the head and the one that is.
+/// How often a relay that is not in charge looks after the head and the one that is; less where that one tells it.
 const FOLLOW: Duration = Duration::from_millis(200);
+const FOLLOW_TOLD: Duration = Duration::from_millis(500);
 
 // These texts run on PostgreSQL only, so they are not filed: the lease lives by the database's clock.
 const TAKE: &str = "INSERT INTO lease (name, owner, epoch, expires_at) VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3)) ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, epoch = lease.epoch + 1, expires_at = excluded.expires_at WHERE lease.expires_at <= clock_timestamp() OR lease.owner = excluded.owner RETURNING lease.epoch AS value";
@@ -167,7 +168,9 @@ impl Relay {
                 return Ok(self.idle());
             }
         }
-        let Some(lead) = &self.lead else { return Ok(FOLLOW) };
+        let Some(lead) = &self.lead else {
+            return Ok(if self.store.hears_siblings() { FOLLOW_TOLD } else { FOLLOW });
+        };
         match lead.publish(&self.store).await? {
             None => {
                 self.lead = None;

@@ -18,8 +18,10 @@ use super::connect::Target;
 use super::engine_error;
 use super::lane::Lane;
 
-/// How often an instance says that it is there, and whether its connection still is.
+/// How often an instance says that it is there, and so learns whether its connection still is.
 const PRESENT: Duration = Duration::from_secs(5);
+/// How often it looks whether its login is the one of now: an old one is to be given up soon.
+const LOGIN: Duration = Duration::from_secs(1);
 /// After this long without a word the others count as gone, and are told nothing.
 const GONE: Duration = Duration::from_secs(15);
 /// Between two notices: what is committed meanwhile is told in one.
@@ -71,7 +73,7 @@ impl Family {
             let ended = match target.connect().await {
                 Ok(lane) => {
                     (wait, told) = (WAITS.0, false);
-                    self.converse(&lane).await
+                    self.converse(&target, &lane).await
                 }
                 Err(error) => Err(error),
             };
@@ -86,12 +88,12 @@ impl Family {
         }
     }
 
-    async fn converse(&mut self, lane: &Lane) -> Result<(), StoreError> {
+    async fn converse(&mut self, target: &Target, lane: &Lane) -> Result<(), StoreError> {
         let listen = format!("LISTEN \"{}\"", self.channel);
         lane.client.batch_execute(&listen).await.map_err(|e| engine_error(&e))?;
         self.say(lane, HELLO).await?;
         self.company();
-        let mut present = interval(PRESENT);
+        let (mut present, mut login) = (interval(PRESENT), interval(LOGIN));
         present.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let after = self.after.clone();
         loop {
@@ -105,6 +107,11 @@ impl Family {
                 names = after.notices.next() => {
                     self.say(lane, &names).await?;
                     sleep(PACE).await;
+                }
+                _ = login.tick() => {
+                    if !target.is_current(lane) {
+                        return Ok(());
+                    }
                 }
                 _ = present.tick() => {
                     self.say(lane, "").await?;

@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod cases;
 pub mod derived;
+pub mod hearing;
 pub mod library;
 pub mod proxy;
 #[cfg(feature = "redis")]

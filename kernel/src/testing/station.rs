@@ -20,6 +20,7 @@ use crate::events::wire::proto;
 use crate::events::{self, BusHealth, Consumer, Envelope, Link, Patience, Reaction, relay};
 use crate::registry::Directory;
 use crate::store::{Migration, Options, Store};
+use crate::telemetry;
 
 const ASSERTION: &str = "x-internal-assertion";
 
@@ -114,7 +115,7 @@ impl Station {
             health: self.health.clone(),
             patience,
         };
-        self.tasks.spawn(group.run(self.stop.clone()));
+        self.tasks.spawn(telemetry::in_service(self.name, group.run(self.stop.clone())));
     }
 
     /// Starts to hear others; a passing trouble is sat out for `tries` short tries.
@@ -133,7 +134,7 @@ impl Station {
             self.hear_on_kafka(connection, consumer.reactions.clone(), patience);
         }
         let stop = self.stop.clone();
-        self.tasks.spawn(async move { consumer.run_with(patience, stop).await });
+        self.tasks.spawn(telemetry::in_service(self.name, async move { consumer.run_with(patience, stop).await }));
     }
 
     /// Makes the copies of a publisher's things anew.

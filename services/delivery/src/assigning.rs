@@ -18,6 +18,7 @@ const PASSED_OVER: i64 = 30;
 ///
 /// One at a time: the fewer couriers a unit holds, the less do two units wait for each other.
 pub(crate) async fn assign_one(tx: &Tx, settings: &Settings) -> Result<Option<Uuid>, StoreError> {
+    tx.across("couriers are the platform's: whoever has waited longest is next, whichever restaurant cooked");
     let mut free = store::free_couriers(tx).await?;
     if free.is_empty() {
         return Ok(None);

@@ -24,6 +24,7 @@ use crate::events::apply::Applier;
 use crate::events::feed::Backoff;
 use crate::events::offsets::{self, OffsetRow};
 use crate::events::{PartitionHealth, inbox};
+use crate::telemetry;
 
 /// How long lanes may take to end their unit when their partitions go elsewhere. Beyond that the offset fences them.
 const GRACE: Duration = Duration::from_secs(5);
@@ -248,7 +249,8 @@ impl<'a> Member<'a> {
             told: self.told.clone(),
             stop: self.stop.clone(),
         };
-        self.tasks.spawn(lane.run());
+        // For the same service as the member: its spans have no other way to their exporter.
+        self.tasks.spawn(telemetry::carried(lane.run()));
         self.lanes.insert((topic, part), Open { records, queued, paused: false });
     }
 

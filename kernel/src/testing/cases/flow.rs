@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::stage::{
-    Stage, ThingChanged, ThingTouched, change, changed, check, effects, noting, tamper, things, waiting,
+    Stage, ThingChanged, ThingTouched, change, changed, check, effects, noting, tamper, things, tracing, waiting,
 };
 use crate::events::{self, Event as _};
 use crate::ids;
 use crate::sql;
 use crate::store::{Options, Tx};
+use crate::telemetry::{self, Trace};
 use crate::testing::bus;
 
 async fn received(store: &crate::store::Store) -> usize {
@@ -89,6 +90,23 @@ pub(super) async fn replay(stage: &Stage) -> String {
     beta.stop().await;
     alpha.stop().await;
     "5 of 10 again".to_owned()
+}
+
+pub(super) async fn trace(stage: &Stage) -> String {
+    let alpha = stage.publisher("alpha").await;
+    let seen = Arc::default();
+    let beta = stage.consumer("beta", vec![tracing(&seen)]).await;
+    let of = Trace::start();
+    let around = if stage.seeded { Trace::start() } else { of };
+    telemetry::in_trace(around, changed(&alpha.store, ids::fresh(), "")).await;
+    stage.until("it came", async || effects(&beta.store).await == 1).await;
+    // A unit that was taken back has looked too.
+    for (service, trace) in seen.lock().iter() {
+        assert_eq!((service.as_deref(), trace), (Some("beta"), &of.trace_id), "for whom, and in which trace");
+    }
+    beta.stop().await;
+    alpha.stop().await;
+    "for its hearer, in its trace".to_owned()
 }
 
 pub(super) async fn kill(stage: &Stage) -> String {

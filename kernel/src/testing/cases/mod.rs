@@ -71,6 +71,7 @@ pub const CASES: &[Case] = &[
     case!("bus.rebalance", "instances of one consumer come and go, and each event takes effect once", fault "a zombie that nobody fences", flow::rebalance),
     case!("bus.backlog", "what is too much for one unit is taken in smaller ones", fault "a unit in which not even one fits", flow::backlog),
     case!("bus.slow_consumer", "a consumer that stands still holds nobody up and gets all in the end", fault "a gate that stays closed", flow::slow),
+    case!("bus.trace", "a handled event goes on in its trace, for the service that hears it", fault "an event told of outside of its trace", flow::trace),
     case!("bus.gap", "a place that the log does not have is refused, and a replay mends it", fault "a place that the log has", trouble::gap),
     case!("bus.anew", "a publisher with a new database is refused until somebody accepts it", fault "a publisher with its old database", trouble::anew),
     case!("bus.parking", "poison parks its thing only, with what comes behind it", fault "a consumer that swallows what it cannot handle", trouble::parking),

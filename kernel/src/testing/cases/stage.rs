@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ use crate::events::{
 use crate::ids;
 use crate::registry::Directory;
 use crate::store::{Engine, Migration, Options, Scalar, Store, StoreError, Tx, WriteError};
+use crate::telemetry;
 use crate::testing::bus::{self, Difference};
 use crate::testing::scratch;
 use crate::testing::station::Station;
@@ -288,6 +290,19 @@ async fn note_effect(tx: &Tx, event: &Received<ThingChanged>) -> Result<(), Faul
 pub(super) fn noting() -> Reaction {
     Reaction::new(|tx: Tx, event: Received<ThingChanged>| async move { note_effect(&tx, &event).await })
 }
+
+/// One that notes for which service and in which trace it works, too.
+pub(super) fn tracing(seen: &Arc<Mutex<Vec<Seen>>>) -> Reaction {
+    let seen = seen.clone();
+    Reaction::new(move |tx: Tx, event: Received<ThingChanged>| {
+        seen.lock()
+            .push((telemetry::current_service().as_deref().map(str::to_owned), telemetry::current_trace().trace_id));
+        async move { note_effect(&tx, &event).await }
+    })
+}
+
+/// The service that an event was handled for, and the trace.
+pub(super) type Seen = (Option<String>, [u8; 16]);
 
 /// One that waits at a gate first, or takes its time.
 pub(super) fn waiting(open: &Arc<AtomicBool>, pause: Duration) -> Reaction {

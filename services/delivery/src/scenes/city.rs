@@ -10,12 +10,12 @@ use contracts::orders::{Card, DeliverTo, OrderState, OrderStatus};
 use contracts::permissions::DELIVERY_PARTNER;
 use kernel::clock::{Clock, Timestamp};
 use kernel::config::Live;
-use kernel::events::{Event, Fault, Payload, Received};
+use kernel::events::{Event, Fault, Received};
 use kernel::http::{Body, Caller, Fail, Identity, Json, Path};
 use kernel::jobs::DueTimer;
 use kernel::money::Currency;
 use kernel::store::{Options, Store, Tx, WriteError};
-use kernel::telemetry::Trace;
+use kernel::testing::hearing::{fire, hear, received};
 use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use uuid::Uuid;
@@ -59,29 +59,16 @@ impl City {
         Self { delivery: Arc::new(Delivery { store, settings: Live::fixed(settings) }), clock, _folder: folder }
     }
 
-    /// Lets the service hear an event.
+    /// Lets the service hear an event, for the organisation that it tells of.
     pub(super) async fn hear<E, F, Fut>(&self, react: F, payload: &E::Payload)
     where
-        E: Event,
+        E: Event + Clone,
         E::Payload: Clone,
         F: Fn(Tx, Arc<Delivery>, Received<E>) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Fault>> + Send + 'static,
     {
-        let (delivery, payload) = (self.delivery.clone(), payload.clone());
-        let heard = self.delivery.store.write(move |tx| {
-            let subject = payload.subject();
-            let received = Received {
-                id: kernel::ids::fresh(),
-                org: subject.org,
-                subject: subject.id,
-                version: subject.version,
-                time: Timestamp::default(),
-                trace: Trace::default(),
-                event: E::from_payload(payload.clone()),
-            };
-            react(tx, delivery.clone(), received)
-        });
-        heard.await.unwrap();
+        let event = received(E::from_payload(payload.clone()));
+        hear(&self.delivery.store, &self.delivery, react, event).await.unwrap();
     }
 
     /// Runs a handler; a refusal comes back as its code.
@@ -133,20 +120,15 @@ impl City {
         let all = sql!(TimerRow, "SELECT org_id, entity_id, step, due_at FROM saga_timer ORDER BY due_at, entity_id");
         let timers = self.delivery.store.read().all(all, params![]).await.unwrap();
         for timer in timers.into_iter().filter(|timer| timer.due_at <= self.clock.now()) {
-            let delivery = self.delivery.clone();
-            let fired = self.delivery.store.write(move |tx| {
-                let (delivery, timer) = (delivery.clone(), timer.clone());
-                let due =
-                    DueTimer { org: timer.org_id, entity: timer.entity_id, step: timer.step, due_at: timer.due_at };
-                async move {
-                    tx.clear_timer(due.org, due.entity, &due.step).await?;
-                    match due.step.as_str() {
-                        "deadline" => jobs::deadline_passed(tx, delivery, due).await,
-                        _ => jobs::drive(tx, delivery, due).await,
-                    }
+            let due = DueTimer { org: timer.org_id, entity: timer.entity_id, step: timer.step, due_at: timer.due_at };
+            let react = |tx: Tx, delivery, due: DueTimer| async move {
+                tx.clear_timer(due.org, due.entity, &due.step).await?;
+                match due.step.as_str() {
+                    "deadline" => jobs::deadline_passed(tx, delivery, due).await,
+                    _ => jobs::drive(tx, delivery, due).await,
                 }
-            });
-            fired.await.unwrap();
+            };
+            fire(&self.delivery.store, &self.delivery, react, due).await.unwrap();
         }
     }
 

@@ -8,11 +8,11 @@ use contracts::orders::{Card, DeliverTo, OrderLine, OrderState, OrderStatus};
 use contracts::restaurants::{MenuItem, MenuState};
 use kernel::clock::{Clock, Timestamp};
 use kernel::config::Live;
-use kernel::events::{Event, Fault, Payload, Received};
+use kernel::events::{Event, Fault, Received};
 use kernel::http::{Caller, Fail, Identity};
 use kernel::money::Currency;
 use kernel::store::{Options, Store, Tx, WriteError};
-use kernel::telemetry::Trace;
+use kernel::testing::hearing::{hear, received};
 use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use uuid::Uuid;
@@ -50,26 +50,13 @@ impl City {
     /// Lets the kitchen hear an event.
     pub(super) async fn hear<E, F, Fut>(&self, react: F, payload: &E::Payload)
     where
-        E: Event,
+        E: Event + Clone,
         E::Payload: Clone,
         F: Fn(Tx, Arc<Kitchen>, Received<E>) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Fault>> + Send + 'static,
     {
-        let (kitchen, payload) = (self.kitchen.clone(), payload.clone());
-        let heard = self.kitchen.store.write(move |tx| {
-            let subject = payload.subject();
-            let received = Received {
-                id: kernel::ids::fresh(),
-                org: subject.org,
-                subject: subject.id,
-                version: subject.version,
-                time: Timestamp::default(),
-                trace: Trace::default(),
-                event: E::from_payload(payload.clone()),
-            };
-            react(tx, kitchen.clone(), received)
-        });
-        heard.await.unwrap();
+        let event = received(E::from_payload(payload.clone()));
+        hear(&self.kitchen.store, &self.kitchen, react, event).await.unwrap();
     }
 
     /// Runs a handler; a refusal comes back as its code.

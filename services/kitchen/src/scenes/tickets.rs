@@ -7,7 +7,8 @@ use contracts::permissions::{ADMIN, RESTAURANT_OWNER};
 use contracts::restaurants::MenuState;
 use kernel::http::{Body, Caller, Path};
 use kernel::jobs::DueTimer;
-use kernel::store::Scalar;
+use kernel::store::{Scalar, Tx};
+use kernel::testing::hearing::fire;
 use kernel::{params, sql};
 use uuid::Uuid;
 
@@ -56,18 +57,15 @@ impl City {
     async fn fire(&self) {
         let due = self.timers().await;
         for (step, due_at, entity) in due {
-            let (kitchen, org) = (self.kitchen.clone(), Uuid::from_u128(100));
-            let fired = self.kitchen.store.write(move |tx| {
-                let (kitchen, due) = (kitchen.clone(), DueTimer { org, entity, step: step.clone(), due_at });
-                async move {
-                    tx.clear_timer(due.org, due.entity, &due.step).await?;
-                    match due.step.as_str() {
-                        "acceptance" => jobs::acceptance_due(tx, kitchen, due).await,
-                        _ => jobs::ready_due(tx, kitchen, due).await,
-                    }
+            let due = DueTimer { org: Uuid::from_u128(100), entity, step, due_at };
+            let react = |tx: Tx, kitchen, due: DueTimer| async move {
+                tx.clear_timer(due.org, due.entity, &due.step).await?;
+                match due.step.as_str() {
+                    "acceptance" => jobs::acceptance_due(tx, kitchen, due).await,
+                    _ => jobs::ready_due(tx, kitchen, due).await,
                 }
-            });
-            fired.await.unwrap();
+            };
+            fire(&self.kitchen.store, &self.kitchen, react, due).await.unwrap();
         }
     }
 

@@ -11,10 +11,11 @@ use contracts::orders::{Card, DeliverTo, OrderState, OrderStatus};
 use contracts::payments::{PaymentState, PaymentStatus};
 use kernel::clock::{Clock, Timestamp};
 use kernel::config::Live;
-use kernel::events::{Event, Fault, Payload, Received};
+use kernel::events::{Event, Fault, Received};
 use kernel::money::Currency;
 use kernel::store::{Options, Store, Tx};
 use kernel::telemetry::Trace;
+use kernel::testing::hearing::{hear, received};
 use kernel::testing::scratch;
 use kernel::{params, row, sql};
 use uuid::Uuid;
@@ -81,26 +82,14 @@ impl City {
     /// Lets the service hear an event under this identity; its trace has the same number.
     pub(super) async fn hear<E, F, Fut>(&self, react: F, id: u128, payload: &E::Payload)
     where
-        E: Event,
+        E: Event + Clone,
         E::Payload: Clone,
         F: Fn(Tx, Arc<Notifications>, Received<E>) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Fault>> + Send + 'static,
     {
-        let (state, payload) = (self.state.clone(), payload.clone());
-        let heard = self.state.store.write(move |tx| {
-            let subject = payload.subject();
-            let received = Received {
-                id: Uuid::from_u128(id),
-                org: subject.org,
-                subject: subject.id,
-                version: subject.version,
-                time: Timestamp::default(),
-                trace: Trace { trace_id: id.to_be_bytes(), span_id: [1; 8], sampled: false },
-                event: E::from_payload(payload.clone()),
-            };
-            react(tx, state.clone(), received)
-        });
-        heard.await.unwrap();
+        let trace = Trace { trace_id: id.to_be_bytes(), span_id: [1; 8], sampled: false };
+        let event = Received { id: Uuid::from_u128(id), trace, ..received(E::from_payload(payload.clone())) };
+        hear(&self.state.store, &self.state, react, event).await.unwrap();
     }
 
     pub(super) async fn send(&self) {

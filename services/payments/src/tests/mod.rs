@@ -56,7 +56,8 @@ fn make(store: Store, provider: Arc<dyn Provider>, secrets: &Secrets) -> Arc<Pay
     ))
 }
 
-pub(super) use kernel::testing::scratch::engines;
+pub(super) use kernel::testing::hearing::fire;
+use kernel::testing::scratch::engines;
 
 impl Desk {
     pub(super) async fn open(provider: Arc<dyn Provider>, clock: Clock) -> Self {
@@ -97,11 +98,12 @@ impl Desk {
 
     pub(super) async fn hear(&self, order: &OrderState, news: Heard) {
         let (org, id) = (order.org_id, order.order_id);
-        self.unit(move |tx| async move {
-            let Some(mut case) = Case::of(&tx, org, id, news).await? else { return Ok(()) };
+        let store = self.state.store.in_org(org);
+        let heard = store.write(move |tx| async move {
+            let Some(mut case) = Case::of(&tx, org, id, news).await? else { return Ok::<_, StoreError>(()) };
             if news.ended { steps::ended(&tx, &mut case).await } else { steps::accepted(&tx, &mut case).await }
-        })
-        .await;
+        });
+        heard.await.unwrap();
     }
 
     /// The retry window of a payment closes, as its timer would tell.
@@ -115,10 +117,9 @@ impl Desk {
         F: Fn(Tx, Arc<Payments>, DueTimer) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Fault>> + Send + 'static,
     {
-        let due = DueTimer { org: Uuid::nil(), entity: payment, step: step.to_owned(), due_at: self.clock.now() };
-        let state = self.state.clone();
-        let fire = move |tx: Tx| timer(tx, state.clone(), due.clone());
-        self.state.store.write(fire).await.unwrap();
+        let org = self.payment_org(payment).await;
+        let due = DueTimer { org, entity: payment, step: step.to_owned(), due_at: self.clock.now() };
+        fire(&self.state.store, &self.state, timer, due).await.unwrap();
     }
 
     /// Takes a timer out, as firing it does.

@@ -17,7 +17,7 @@ use kernel::jobs::DueTimer;
 use kernel::money::Currency;
 use kernel::store::{Engine, Json, Options, Scalar, Store, StoreError, Tx, WriteError};
 use kernel::telemetry::{Metrics, Trace};
-use kernel::testing::scratch;
+use kernel::testing::{hearing, scratch};
 use kernel::{ids, params, sql};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -214,19 +214,9 @@ impl Desk {
         F: Fn(Tx, Arc<Orders>, Received<E>) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Fault>> + Send + 'static,
     {
-        let subject = event.payload().subject();
-        let received = Received {
-            id: ids::fresh(),
-            org: subject.org,
-            subject: subject.id,
-            version: subject.version,
-            time: self.now(),
-            trace: Trace::start(),
-            event,
-        };
+        let received = Received { time: self.now(), trace: Trace::start(), ..hearing::received(event) };
         loop {
-            let (orders, received) = (self.orders(), received.clone());
-            match self.orders.store.write(move |tx| react(tx, orders.clone(), received.clone())).await {
+            match hearing::hear(&self.orders.store, &self.orders(), react, received.clone()).await {
                 Err(WriteError::Unit(Fault::Retry(_))) => {}
                 done => return done.unwrap(),
             }
@@ -235,12 +225,8 @@ impl Desk {
 
     /// Hands a timer that is thought to be due to its handler.
     pub(super) async fn fire(&self, id: Uuid, step: &'static str) {
-        let orders = self.orders();
-        let due_at = self.now();
-        let fire = move |tx| {
-            jobs::deadline_passed(tx, orders.clone(), DueTimer { org: ORG, entity: id, step: step.to_owned(), due_at })
-        };
-        self.orders.store.write(fire).await.unwrap();
+        let due = DueTimer { org: ORG, entity: id, step: step.to_owned(), due_at: self.now() };
+        hearing::fire(&self.orders.store, &self.orders(), jobs::deadline_passed, due).await.unwrap();
     }
 
     /// The events of an order by name; their versions must count from 1 without a gap.

@@ -12,7 +12,7 @@ use crate::walk::{choose_meal, order_body, tokenise};
 
 /// How many order, and at how many restaurants that accept by themselves.
 const CUSTOMERS: usize = 8;
-const RESTAURANTS: usize = 4;
+const RESTAURANTS: usize = 10;
 /// How long a new city may take to know its own menus everywhere.
 const PATIENCE: Duration = Duration::from_secs(30);
 

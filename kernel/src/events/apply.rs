@@ -1,12 +1,12 @@
 //! What happens to received events: one unit holds position, inbox, effects and new events; poison is parked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::feed::Backoff;
+use super::fits::Fits;
 use super::inbox::{self, Arrival, InboxRow, Place};
 use super::offsets::{self, Slice};
 use super::{Envelope, Fault, Reaction};
@@ -205,8 +205,7 @@ pub(crate) struct Applier {
     pub(crate) reactions: Arc<[Reaction]>,
     pub(crate) patience: Patience,
     pub(crate) shutdown: CancellationToken,
-    /// How many events fit into one unit, as far as is known.
-    pub(crate) fits: Arc<AtomicUsize>,
+    pub(crate) fits: Arc<Fits>,
 }
 
 impl Applier {
@@ -214,15 +213,16 @@ impl Applier {
     pub(crate) async fn apply(&self, step: Step) -> Result<(), Halt> {
         let mut rest = Some(step);
         while let Some(step) = rest.take() {
-            let (first, later) = step.split(self.fits.load(Ordering::Relaxed));
+            let (first, later) = step.split(self.fits.get());
+            let first = Arc::new(first);
             match self.together(&first).await? {
                 Together::Done => rest = later,
                 Together::TooLong => {
-                    self.fits.store(first.events.len() / 2, Ordering::Relaxed);
-                    rest = Some(first.join(later));
+                    self.fits.too_many(first.events.len());
+                    rest = Some(Arc::unwrap_or_clone(first).join(later));
                 }
                 Together::Not => {
-                    self.one_by_one(first).await?;
+                    self.one_by_one(Arc::unwrap_or_clone(first)).await?;
                     rest = later;
                 }
             }
@@ -230,7 +230,7 @@ impl Applier {
         Ok(())
     }
 
-    async fn together(&self, step: &Step) -> Result<Together, Halt> {
+    async fn together(&self, step: &Arc<Step>) -> Result<Together, Halt> {
         if step.events.len() < 2 {
             return Ok(Together::Not);
         }
@@ -246,31 +246,31 @@ impl Applier {
 
     async fn one_by_one(&self, step: Step) -> Result<(), Halt> {
         if step.events.is_empty() {
-            return self.single(step).await;
+            return self.single(Arc::new(step)).await;
         }
         let mut rest = Some(step);
         while let Some(step) = rest.take() {
             // The last event's unit also moves over what the filter left out behind it.
             let (first, later) = step.split(1);
-            self.single(first).await?;
+            self.single(Arc::new(first)).await?;
             rest = later;
         }
         Ok(())
     }
 
     /// Applies a step of at most one event; in the end the event has taken effect or is parked.
-    async fn single(&self, step: Step) -> Result<(), Halt> {
+    async fn single(&self, step: Arc<Step>) -> Result<(), Halt> {
         let mut backoff = Backoff::new(self.patience.first, self.patience.most);
         let mut tries = 1;
         loop {
             let why = match self.unit(step.clone()).await.map_err(judge) {
                 Ok(()) => return Ok(()),
                 Err(Verdict::Halt(halt)) => return Err(halt),
-                Err(Verdict::Park(why)) => return self.park(step, why).await,
+                Err(Verdict::Park(why)) => return self.park(Arc::unwrap_or_clone(step), why).await,
                 Err(Verdict::Again(why)) => why,
             };
             if tries >= self.patience.tries {
-                return self.park(step, format!("{why} (tried {tries} times)")).await;
+                return self.park(Arc::unwrap_or_clone(step), format!("{why} (tried {tries} times)")).await;
             }
             tries += 1;
             tokio::select! {
@@ -280,16 +280,20 @@ impl Applier {
         }
     }
 
-    async fn unit(&self, step: Step) -> Result<(), WriteError<Stop>> {
-        let (step, reactions) = (Arc::new(step), self.reactions.clone());
+    async fn unit(&self, step: Arc<Step>) -> Result<(), WriteError<Stop>> {
+        let (reactions, fits) = (self.reactions.clone(), self.fits.clone());
         let unit = move |tx: Tx| {
-            let (step, reactions) = (step.clone(), reactions.clone());
+            let (step, reactions, fits, began) = (step.clone(), reactions.clone(), fits.clone(), Instant::now());
             async move {
                 // First, because it also holds off everybody else who moves this position.
                 if !step.advance(&tx).await? {
                     return Err(Stop::Fenced);
                 }
-                handle(&tx, &reactions, &step.events).await
+                handle(&tx, &reactions, &step.events).await?;
+                if tx.has_the_database_to_itself() && !step.events.is_empty() {
+                    fits.kept_the_writer(step.events.len(), began.elapsed());
+                }
+                Ok(())
             }
         };
         self.store.write(unit).await
@@ -372,7 +376,7 @@ mod tests {
             reactions: Arc::new([]),
             patience: Patience::default(),
             shutdown: CancellationToken::new(),
-            fits: Arc::new(AtomicUsize::new(512)),
+            fits: Arc::default(),
         };
         let step = |epoch, position, to| {
             let from = Place { epoch, position };

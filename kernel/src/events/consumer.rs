@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -14,15 +13,13 @@ use uuid::Uuid;
 
 use super::apply::{Applier, Halt, Mark, Patience, Step};
 use super::feed::{Authorize, Backoff, Feed, FeedError, Link, Stretch};
+use super::fits::{MERGE, MERGE_BYTES};
 use super::health::BusHealth;
 use super::inbox::{self, Place};
 use super::{Envelope, Reaction, Road};
 use crate::registry::Directory;
 use crate::store::{Store, WriteError};
 
-/// The most events that are merged into one unit, and the bytes of payload after which no more are.
-const MERGE: usize = 512;
-const MERGE_BYTES: usize = 4 << 20;
 /// Positions that the filter left out are written down with the next event, or after this many.
 const SKIP: i64 = 256;
 /// Between attempts to connect.
@@ -191,11 +188,11 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn new(consumer: &'a Following, publisher: &'static str, shutdown: &CancellationToken) -> Self {
         let applier = Applier {
-            store: consumer.store.clone(),
+            store: consumer.store.in_background(),
             reactions: consumer.reactions.clone(),
             patience: consumer.patience,
             shutdown: shutdown.clone(),
-            fits: Arc::new(AtomicUsize::new(MERGE)),
+            fits: Arc::default(),
         };
         Self {
             consumer,

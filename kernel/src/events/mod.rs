@@ -7,6 +7,7 @@ mod carrier;
 mod consumer;
 mod envelope;
 mod feed;
+mod fits;
 mod follow;
 mod health;
 mod inbox;

@@ -107,7 +107,7 @@ pub async fn run(
             keeper: Keeper::new(store.clone(), timer::WAKE.to_owned(), owner),
             wake: store.wake_signal(timer::WAKE),
             timers: timers.into(),
-            store,
+            store: store.in_background(),
             shutdown: tasks.stopping(),
         };
         tasks.spawn(timer::WAKE, timers.fire_until_shutdown());

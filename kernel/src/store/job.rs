@@ -52,6 +52,8 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Ran> + Send>>;
 pub(crate) trait Job: Send + Sync {
     /// Whose rows it touches.
     fn scope(&self) -> Scope;
+    /// Whether others may go first: nobody waits for its answer.
+    fn can_wait(&self) -> bool;
     /// Starts the unit's code on a fresh transaction; also gives what it collects.
     fn run(&self, conn: Conn, scope: ScopeCell) -> (Running, Arc<TxShared>);
     /// Answers the caller.
@@ -63,6 +65,7 @@ type Answer<T, E> = Result<T, WriteError<E>>;
 pub(crate) struct TypedJob<F, T, E, S> {
     unit: F,
     scope: Scope,
+    can_wait: bool,
     shared: S,
     result: Arc<Mutex<Option<Result<T, E>>>>,
     answer: oneshot::Sender<Answer<T, E>>,
@@ -82,14 +85,17 @@ where
 {
     pub(crate) fn new(
         unit: F,
-        scope: Scope,
+        (scope, can_wait): (Scope, bool),
         shared: S,
         measures: Option<StoreMeasures>,
     ) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>) {
         let (answer, receive) = oneshot::channel();
         let since = Instant::now();
         let last = Mutex::default();
-        (Box::new(Self { unit, scope, shared, result: Arc::default(), answer, measures, since, last }), receive)
+        (
+            Box::new(Self { unit, scope, can_wait, shared, result: Arc::default(), answer, measures, since, last }),
+            receive,
+        )
     }
 }
 
@@ -103,6 +109,10 @@ where
 {
     fn scope(&self) -> Scope {
         self.scope.clone()
+    }
+
+    fn can_wait(&self) -> bool {
+        self.can_wait
     }
 
     fn run(&self, conn: Conn, scope: ScopeCell) -> (Running, Arc<TxShared>) {

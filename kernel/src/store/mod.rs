@@ -75,6 +75,7 @@ enum Backend {
 pub struct Store {
     inner: Arc<Inner>,
     bound: Bound,
+    can_wait: bool,
 }
 
 struct Inner {
@@ -147,7 +148,7 @@ impl Store {
         };
         let Options { clock, claims, measures, .. } = options;
         let inner = Inner { backend, clock, claims: claims.into(), measures, after_commit };
-        let store = Self { inner: Arc::new(inner), bound: Bound::Open };
+        let store = Self { inner: Arc::new(inner), bound: Bound::Open, can_wait: false };
         let head = crate::events::outbox_head(&store.across("the head of the outbox").read()).await?;
         if store.orders_by_insert() {
             store.inner.after_commit.recent.begin_after(head);
@@ -158,21 +159,26 @@ impl Store {
 
     /// A handle whose units and reads run only where somebody said for whom; a service's own code gets this one.
     pub(crate) fn guarded(&self) -> Self {
-        Self { inner: self.inner.clone(), bound: Bound::Guarded }
+        Self { bound: Bound::Guarded, ..self.clone() }
+    }
+
+    /// A handle whose units let others go first where they share a writer: those for whose answer somebody waits.
+    pub(crate) fn in_background(&self) -> Self {
+        Self { can_wait: true, ..self.clone() }
     }
 
     /// A handle for rows of one organisation, which must be within the scope of the calling code.
     #[must_use]
     pub fn in_org(&self, org: Uuid) -> Self {
         let scope = if self.bound.scope().admits(org) { Scope::org(org) } else { Scope::Undeclared };
-        Self { inner: self.inner.clone(), bound: Bound::Fixed(scope) }
+        Self { bound: Bound::Fixed(scope), ..self.clone() }
     }
 
     /// A handle for rows of every organisation. `why` is for whoever reviews or searches for it.
     #[must_use]
     pub fn across(&self, why: &'static str) -> Self {
         tracing::trace!(why, "a store crosses organisations");
-        Self { inner: self.inner.clone(), bound: Bound::Fixed(Scope::Everybody) }
+        Self { bound: Bound::Fixed(Scope::Everybody), ..self.clone() }
     }
 
     /// Runs a unit of work and returns once it is durable.
@@ -192,7 +198,7 @@ impl Store {
         let around = scope.clone();
         let unit = move |tx| around.clone().around(here.around(unit(tx)));
         let shared = self.shared_for_unit(span.trace());
-        let (job, answer) = TypedJob::new(unit, scope, shared, self.inner.measures.clone());
+        let (job, answer) = TypedJob::new(unit, (scope, self.can_wait), shared, self.inner.measures.clone());
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => {
                 span.set(key::DB_SYSTEM_NAME, "sqlite");

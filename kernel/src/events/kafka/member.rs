@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -32,8 +31,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const COMMIT: Duration = Duration::from_secs(1);
 /// Between looks whether somebody has decided about a refusal.
 const LOOK: Duration = Duration::from_secs(2);
-/// Events in one unit, to begin with.
-const MERGE: usize = 512;
 
 /// A partition that is read.
 struct Open {
@@ -230,11 +227,11 @@ impl<'a> Member<'a> {
         let (records, received) = mpsc::unbounded_channel();
         let queued = Queued::default();
         let applier = Applier {
-            store: self.group.store.clone(),
+            store: self.group.store.in_background(),
             reactions: self.group.reactions.clone(),
             patience: self.group.patience,
             shutdown: self.stop.clone(),
-            fits: Arc::new(AtomicUsize::new(MERGE)),
+            fits: Arc::default(),
         };
         let lane = Lane {
             publisher,

@@ -2,6 +2,7 @@
 
 mod cells;
 mod line;
+mod queue;
 mod reader;
 mod unit;
 mod writer;
@@ -19,9 +20,10 @@ use super::job::{End, Job};
 use super::migrate::{self, Migration};
 use super::row::Statement;
 use super::text;
+use queue::{Command, Queue};
 pub(crate) use reader::SqliteRead;
 pub(crate) use unit::SqliteUnit;
-use writer::{Command, Writer};
+use writer::Writer;
 
 /// Below this the WAL-reset bug can corrupt a database; 3.51.3 mended it.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -49,7 +51,7 @@ impl Sqlite {
         let here = crate::telemetry::Context::here();
         std::thread::Builder::new()
             .name(format!("write-{name}"))
-            .spawn(move || here.run(|| writer.run(queue)))
+            .spawn(move || here.run(|| writer.run(Queue::new(queue))))
             .map_err(|e| StoreError::Engine(format!("no thread for the writer: {e}")))?;
         Ok(Self { commands, reader: Arc::new(SqliteRead::new(path.to_owned())) })
     }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
 
 use crate::events::Outgoing;
 use crate::events::wire::proto;
@@ -21,17 +20,13 @@ use crate::store::scope::ScopeCell;
 
 use super::line::Line;
 use super::open_writer;
+use super::queue::Queue;
 use super::unit::SqliteUnit;
 
 /// A batch ends after this many units …
 const BATCH_UNITS: usize = 64;
 /// … or this long, whichever is first; or at once when nobody waits.
 const BATCH_TIME: Duration = Duration::from_millis(2);
-
-pub(super) enum Command {
-    Run(Box<dyn Job>),
-    Close(oneshot::Sender<()>),
-}
 
 /// What a batch has done so far.
 #[derive(Default)]
@@ -62,39 +57,24 @@ impl Writer {
         Self { path, line: Arc::new(Mutex::new(Line::new(connection))), deadline, after, runtime }
     }
 
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
-        while let Some(command) = queue.blocking_recv() {
-            match command {
-                Command::Run(first) => {
-                    if let Some(done) = self.batch(first, &mut queue) {
-                        return Self::close(self, queue, done);
-                    }
-                }
-                Command::Close(done) => return Self::close(self, queue, done),
-            }
+    pub(super) fn run(mut self, mut queue: Queue) {
+        while let Some(first) = queue.wait() {
+            self.batch(first, &mut queue);
         }
-    }
-
-    fn close(self, mut queue: mpsc::Receiver<Command>, done: oneshot::Sender<()>) {
-        queue.close();
-        while let Ok(command) = queue.try_recv() {
-            if let Command::Run(job) = command {
-                job.finish(End::Store(StoreError::Ended));
-            }
-        }
+        let (late, done) = queue.close();
+        late.into_iter().for_each(|job| job.finish(End::Store(StoreError::Ended)));
         drop(self);
         // Whoever asked may have gone away; the store is closed all the same.
-        done.send(()).ok();
+        done.map(|done| done.send(()));
     }
 
-    /// Runs one batch to its commit. A close command that arrives meanwhile is handed back.
-    fn batch(&mut self, first: Box<dyn Job>, queue: &mut mpsc::Receiver<Command>) -> Option<oneshot::Sender<()>> {
+    /// Runs one batch to its commit.
+    fn batch(&mut self, first: Box<dyn Job>, queue: &mut Queue) {
         let mut batch = Batch::default();
-        let mut close = None;
         if let Err(error) = self.say("BEGIN IMMEDIATE") {
             first.finish(End::Store(error));
             self.reopen();
-            return None;
+            return;
         }
         let began = Instant::now();
         let mut next = Some(first);
@@ -103,14 +83,9 @@ impl Writer {
             if batch.broken.is_some() || batch.ended.len() >= BATCH_UNITS || began.elapsed() >= BATCH_TIME {
                 break;
             }
-            match queue.try_recv() {
-                Ok(Command::Run(job)) => next = Some(job),
-                Ok(Command::Close(done)) => close = Some(done),
-                Err(_) => {}
-            }
+            next = queue.next();
         }
         self.commit(batch);
-        close
     }
 
     fn say(&self, control: &str) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::FutureExt as _;
@@ -25,6 +25,8 @@ use crate::services;
 
 /// From leaving the list to closing the port: the way of the news to those who call.
 const NEWS: Duration = Duration::from_millis(200);
+/// Before a list that could not be asked is asked again.
+const AGAIN: Duration = Duration::from_millis(50);
 /// How long a gateway waits for services that have nobody on the list.
 const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 pub(super) const TABLE: &str = "registry";
@@ -99,19 +101,25 @@ pub(crate) async fn until_listed(data: &DataFolder, map: &CityMap, who: &Member,
     }
     let (secrets, _) = data.secrets(&recipe).await?;
     let backend = backend(&settings, map.registrar, &Signer::of(&secrets.pair("internal")?), &secrets)?;
-    let began = Instant::now();
-    loop {
-        let seen = backend.watch(&who.service, Mark::default()).await;
-        if seen.as_ref().is_ok_and(|seen| seen.instances.contains(&who.announced)) {
-            tokio::time::sleep(NEWS).await;
-            return Ok(());
+    let (mut mark, mut trouble) = (Mark::default(), None);
+    let listed = async {
+        loop {
+            match backend.watch(&who.service, mark).await {
+                Ok(seen) if seen.instances.contains(&who.announced) => return,
+                Ok(seen) => mark = seen.mark,
+                Err(now) => {
+                    trouble = Some(now);
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
         }
-        if began.elapsed() > patience {
-            let why = seen.err().map(|trouble| format!(": {trouble}")).unwrap_or_default();
-            bail!("{} at {} is not on the list after {patience:?}{why}", who.service, who.address);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    if tokio::time::timeout(patience, listed).await.is_err() {
+        let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        bail!("{} at {} is not on the list after {patience:?}{why}", who.service, who.address);
     }
+    tokio::time::sleep(NEWS).await;
+    Ok(())
 }
 
 impl Joined {

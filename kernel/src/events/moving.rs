@@ -45,7 +45,8 @@ pub async fn move_edge(
     slices: usize,
 ) -> Result<bool, StoreError> {
     let publisher: Arc<str> = publisher.into();
-    for attempt in 1.. {
+    let mut attempts = 1;
+    loop {
         let publisher = publisher.clone();
         let unit = move |tx: Tx| {
             let publisher = publisher.clone();
@@ -53,7 +54,7 @@ pub async fn move_edge(
         };
         match store.write(unit).await.map_err(plain) {
             // A consumer at work has the row nearly all the time, and nobody queues for it in order.
-            Err(StoreError::LockTimeout) if attempt < ATTEMPTS => {}
+            Err(StoreError::LockTimeout) if attempts < ATTEMPTS => attempts += 1,
             Err(error) => return Err(error),
             Ok(moved) => {
                 health.look_again();
@@ -61,7 +62,6 @@ pub async fn move_edge(
             }
         }
     }
-    Err(StoreError::LockTimeout)
 }
 
 async fn relocate(tx: &Tx, publisher: &str, to: Road, slices: usize) -> Result<bool, StoreError> {

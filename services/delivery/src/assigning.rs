@@ -19,11 +19,12 @@ const PASSED_OVER: i64 = 30;
 /// One at a time: the fewer couriers a unit holds, the less do two units wait for each other.
 pub(crate) async fn assign_one(tx: &Tx, settings: &Settings) -> Result<Option<Uuid>, StoreError> {
     tx.across("couriers are the platform's: whoever has waited longest is next, whichever restaurant cooked");
+    // First, as it is one row by an index: most couriers who become free find nobody who waits.
+    let Some(longest) = store::waiting(tx, 1).await?.pop() else { return Ok(None) };
     let mut free = store::free_couriers(tx).await?;
     if free.is_empty() {
         return Ok(None);
     }
-    let Some(longest) = store::waiting(tx, 1).await?.pop() else { return Ok(None) };
     if give_to_nearest(tx, settings, &longest, &mut free).await? {
         return Ok(Some(longest.id));
     }

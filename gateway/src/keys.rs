@@ -6,10 +6,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Method;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, EllipticCurveKeyParameters, Jwk, KeyAlgorithm, OctetKeyPairParameters,
+    PublicKeyUse, RSAKeyParameters,
+};
 use kernel::clock::Clock;
 use kernel::http::assertion::Signer;
 use kernel::http::server::{Limits, read_body};
@@ -24,10 +31,10 @@ const COOL_DOWN: i64 = 30;
 const EAGER: i64 = 1;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A key and the one algorithm it is for: what a token's head says decides nothing.
+/// A key, made ready once, and the name of the one algorithm it is for: what a token's head says decides nothing.
 pub(crate) struct Key {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) key: DecodingKey,
+    pub(crate) algorithm: &'static str,
+    pub(crate) key: ParsedPublicKey,
 }
 
 /// The keys of one fetch.
@@ -124,7 +131,8 @@ impl Keys {
         read_body(response.into_body(), &Limits::default()).await.ok()
     }
 
-    fn adopt(&self, text: Bytes) {
+    /// Takes these keys from now on, if they are any.
+    pub(crate) fn adopt(&self, text: Bytes) {
         let mut last = self.text.lock();
         if *last == text {
             return;
@@ -153,19 +161,36 @@ fn parse(text: &[u8]) -> Option<HashMap<String, Key>> {
 }
 
 fn usable(jwk: &Jwk) -> Option<(String, Key)> {
-    let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
-        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
-            (Algorithm::ES256, KeyAlgorithm::ES256)
-        }
-        AlgorithmParameters::OctetKeyPair(_) => (Algorithm::EdDSA, KeyAlgorithm::EdDSA),
+    let (named, algorithm, key) = match &jwk.algorithm {
+        AlgorithmParameters::RSA(parts) => (KeyAlgorithm::RS256, "RS256", rsa(parts)?),
+        AlgorithmParameters::EllipticCurve(parts) => (KeyAlgorithm::ES256, "ES256", p256(parts)?),
+        AlgorithmParameters::OctetKeyPair(parts) => (KeyAlgorithm::EdDSA, "EdDSA", ed25519(parts)?),
         _ => return None,
     };
     let for_signing = jwk.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
-    let as_expected = jwk.common.key_algorithm.is_none_or(|named| named == algorithm.1);
+    let as_expected = jwk.common.key_algorithm.is_none_or(|expected| expected == named);
     if !for_signing || !as_expected {
         return None;
     }
-    let key = DecodingKey::from_jwk(jwk).ok()?;
-    Some((jwk.common.key_id.clone()?, Key { algorithm: algorithm.0, key }))
+    Some((jwk.common.key_id.clone()?, Key { algorithm, key }))
+}
+
+fn rsa(parts: &RSAKeyParameters) -> Option<ParsedPublicKey> {
+    let (n, e) = (number(&parts.n)?, number(&parts.e)?);
+    RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()
+}
+
+fn p256(parts: &EllipticCurveKeyParameters) -> Option<ParsedPublicKey> {
+    let (x, y) = (number(&parts.x)?, number(&parts.y)?);
+    // Four says that both coordinates follow (SEC 1, section 2.3.3).
+    let point = [&[4], x.as_slice(), &y].concat();
+    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok().filter(|_| parts.curve == EllipticCurve::P256)
+}
+
+fn ed25519(parts: &OctetKeyPairParameters) -> Option<ParsedPublicKey> {
+    ParsedPublicKey::new(&ED25519, number(&parts.x)?).ok().filter(|_| parts.curve == EllipticCurve::Ed25519)
+}
+
+fn number(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
 }

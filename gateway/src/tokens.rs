@@ -1,13 +1,16 @@
-//! Tokens: checked once with the key, then known by their hash; expiry and revocation are asked every time.
+//! Tokens: checked once with the key, then known by their text; expiry and revocation are asked every time.
+
+mod known;
+mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use jsonwebtoken::{Header, Validation, decode, decode_header};
 use kernel::clock::Timestamp;
 use kernel::http::assertion::{Carried, Identity};
-use moka::sync::Cache;
-use serde::Deserialize;
+use known::Known;
+use parts::{Claims, Head, Parts};
 use uuid::Uuid;
 
 use crate::keys::{Key, Keys};
@@ -17,9 +20,8 @@ use crate::said::Said;
 
 /// How far clocks may differ, in seconds.
 const SKEW: i64 = 60;
-/// No token of ours is longer; hashing more would be work for strangers.
+/// No token of ours is longer; reading more would be work for strangers.
 const LONGEST: usize = 8 * 1024;
-const REMEMBERED: u64 = 100_000;
 
 /// Who a token stands for.
 #[derive(Debug)]
@@ -67,36 +69,18 @@ pub(crate) enum TokenError {
     NoKeys,
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: Uuid,
-    exp: i64,
-    #[serde(default)]
-    iat: i64,
-    nbf: Option<i64>,
-    #[serde(default)]
-    email: String,
-    #[serde(default)]
-    roles: Vec<String>,
-    #[serde(default)]
-    orgs: Vec<Uuid>,
-    auth_time: Option<i64>,
-    sid: Option<Uuid>,
-    tier: Option<String>,
-}
-
 /// Checks tokens.
 pub(crate) struct Tokens {
     keys: Arc<Keys>,
     revocations: Revocations,
     issuer: String,
     audience: String,
-    known: Cache<[u8; 32], Arc<Principal>>,
+    known: Known<Arc<Principal>>,
 }
 
 impl Tokens {
     pub(crate) fn new(keys: Arc<Keys>, revocations: Revocations, issuer: String, audience: String) -> Self {
-        Self { keys, revocations, issuer, audience, known: Cache::new(REMEMBERED) }
+        Self { keys, revocations, issuer, audience, known: Known::default() }
     }
 
     /// Who this token stands for at this moment.
@@ -104,23 +88,25 @@ impl Tokens {
         if token.len() > LONGEST {
             return Err(TokenError::Invalid);
         }
-        let hash: [u8; 32] = digest::digest(&digest::SHA256, token.as_bytes()).as_ref().try_into().expect("32 bytes");
         // A key that was removed must take its tokens with it, so a new set checks them again.
-        let known = self.known.get(&hash).filter(|known| known.generation == self.keys.generation());
-        let principal = if let Some(known) = known {
-            known
-        } else {
-            let checked = Arc::new(self.verify(token).await?);
-            self.known.insert(hash, Arc::clone(&checked));
-            checked
+        let known = self.known.get(token).filter(|known| known.generation == self.keys.generation());
+        let principal = match known {
+            Some(known) => known,
+            None => {
+                let checked = Arc::new(self.verify(token).await?);
+                self.known.put(token, Arc::clone(&checked));
+                checked
+            }
         };
         principal.stands(&self.revocations, now)?;
         Ok(principal)
     }
 
     async fn verify(&self, token: &str) -> Result<Principal, TokenError> {
-        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
-        let id = key_id(&header).ok_or(TokenError::Invalid)?;
+        let parts = Parts::of(token).ok_or(TokenError::Invalid)?;
+        let head = parts::bytes(parts.head).ok_or(TokenError::Invalid)?;
+        let head: Head<'_> = parts::read(&head).ok_or(TokenError::Invalid)?;
+        let id = head.key().ok_or(TokenError::Invalid)?;
         let mut set = self.keys.current();
         if set.get(id).is_none() {
             set = self.keys.learn(id).await;
@@ -130,35 +116,24 @@ impl Tokens {
             None if set.is_empty() => return Err(TokenError::NoKeys),
             None => return Err(TokenError::Invalid),
         };
-        if header.alg != key.algorithm {
+        if head.algorithm() != Some(key.algorithm) {
             return Err(TokenError::Invalid);
         }
-        let claims = self.claims(token, key)?;
-        Ok(principal(claims, set.generation))
+        self.vouched(&parts, key, set.generation).ok_or(TokenError::Invalid)
     }
 
-    fn claims(&self, token: &str, key: &Key) -> Result<Claims, TokenError> {
-        let mut validation = Validation::new(key.algorithm);
-        validation.set_audience(&[&self.audience]);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    /// Who it is, if the key vouches for it and it was issued for us. What nobody vouches for is not read.
+    fn vouched(&self, parts: &Parts<'_>, key: &Key, generation: u64) -> Option<Principal> {
+        key.key.verify_sig(parts.signed.as_bytes(), &parts::bytes(parts.signature)?).ok()?;
+        let claims = parts::bytes(parts.claims)?;
+        let claims: Claims<'_> = parts::read(&claims)?;
         // Time is asked of our clock, on every request, not only now.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        decode::<Claims>(token, &key.key, &validation).map(|data| data.claims).map_err(|_| TokenError::Invalid)
+        claims.are_for(&self.issuer, &self.audience).then(|| principal(claims, generation))
     }
 }
 
-/// The key a head names, if the head is one we take: an access token that brings no key of its own.
-fn key_id(header: &Header) -> Option<&str> {
-    let typ = header.typ.as_deref()?;
-    let access_token = typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt");
-    let brings_its_own = header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some() || header.x5c.is_some();
-    let wants_more = header.crit.is_some() || header.extras.inner().contains_key("b64");
-    header.kid.as_deref().filter(|_| access_token && !brings_its_own && !wants_more)
-}
-
-fn principal(claims: Claims, generation: u64) -> Principal {
+fn principal(claims: Claims<'_>, generation: u64) -> Principal {
+    let tier = Tier::named(claims.tier());
     let identity = Identity {
         user_id: claims.sub,
         email: claims.email,
@@ -170,7 +145,7 @@ fn principal(claims: Claims, generation: u64) -> Principal {
     };
     Principal {
         user: claims.sub,
-        tier: Tier::named(claims.tier.as_deref()),
+        tier,
         carried: Carried::of(Some(&identity)),
         said: Said::default(),
         roles: identity.roles,

@@ -39,10 +39,11 @@ pub(crate) fn check_form<B>(request: &Request<B>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The bearer token, if there is one.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// The bearer token, if there is one. Whether it is text turns out when it is read, if it ever is.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }
 
 /// Whether the roles of the caller grant what the row asks for; the service asks again.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use kernel::clock::Clock;
+use kernel::clock::{Clock, Timestamp};
 use kernel::http::assertion::{Carried, Signer};
 use kernel::http::problem::Problem;
 use kernel::http::server::Answers;
@@ -28,8 +28,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{self, authorise, bearer, check_form};
 use crate::compress::{accepted, compress};
-use crate::forward::{Forwarder, Tunnel};
-use crate::headers::{self, CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPARENT};
+use crate::forward::{Forwarder, Ours, Tunnel};
+use crate::headers::{self, CORRELATION, TRACEPARENT};
 use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::limits::{Limiters, Together};
@@ -284,8 +284,10 @@ impl Door {
             Found::Route(route) => route,
             Found::Answer(response) => return Ok(response),
         };
+        // One look at the clock: what is said of a caller is as of the moment the token was found good.
+        let now = self.clock.now();
         let authenticating = Span::step(Name("authenticate", ""));
-        let principal = authenticating.around(self.authenticate(&route, request.headers())).await?;
+        let principal = authenticating.around(self.authenticate(&route, request.headers(), now)).await?;
         if let Some(principal) = &principal {
             let limiting = hot.limiters.take_for(principal.user, principal.tier);
             passage.shown = Some(Span::step(LIMIT).around(limiting).await?);
@@ -297,8 +299,13 @@ impl Door {
         let _place = hot.places.try_acquire().map_err(|_| admission::shed())?;
         let lease = principal.clone().map(|principal| self.lease(principal));
         let tunnel = Tunnel::wanted(&mut request, lease.as_ref());
-        self.dress(request.headers_mut(), peer, &route, passage);
-        let ours = self.said_of(principal.as_deref(), route.service);
+        self.undress(request.headers_mut(), &route);
+        let ours = Ours {
+            forwarded_for: peer.forwarded_for.clone(),
+            traceparent: passage.traceparent.clone(),
+            correlation: passage.correlation.clone(),
+            said: self.said_of(principal.as_deref(), route.service, now),
+        };
         let routing = Span::step(Name("route", route.service));
         let response = routing.around(Box::pin(self.forwarder.forward(&route, request, ours, tunnel))).await?;
         Ok(match lease {
@@ -339,36 +346,34 @@ impl Door {
     }
 
     /// Who calls. Where anybody may, a token that does not count is as good as none.
-    async fn authenticate(&self, route: &Route, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
+    async fn authenticate(
+        &self,
+        route: &Route,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Principal>>, Refusal> {
         let open = matches!(route.access, Access::Anyone(_));
         let Some(token) = bearer(headers) else {
             return if open { Ok(None) } else { Err(admission::sign_in_required()) };
         };
-        match self.tokens.check(token, self.clock.now()).await {
+        match self.tokens.check(token, now).await {
             Ok(principal) => Ok(Some(principal)),
             Err(_) if open => Ok(None),
             Err(why) => Err(admission::token_refused(why)),
         }
     }
 
-    /// Takes off what only we may say, and says what concerns this request.
-    fn dress(&self, headers: &mut HeaderMap, peer: &Peer, route: &Route, passage: &Passage) {
-        // First what the peer calls its own, or it could name our headers and have them taken off again.
-        headers::strip_hop(headers);
-        headers::strip_ours(headers);
+    /// Takes off what does not pass; what we say ourselves is written beside it.
+    fn undress(&self, headers: &mut HeaderMap, route: &Route) {
+        headers::strip_request(headers);
         // Only the auth service ever reads a token; the others get what it says, and our word for it.
         if route.service != self.settings.auth_service && bearer(headers).is_some() {
             headers.remove(AUTHORIZATION);
         }
-        headers.insert(FORWARDED_FOR, peer.forwarded_for.clone());
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-        headers.insert(TRACEPARENT, passage.traceparent.clone());
-        headers.insert(CORRELATION, passage.correlation.clone());
     }
 
     /// Who calls, in lines that no header of the caller's can be among: those were taken off.
-    fn said_of(&self, principal: Option<&Principal>, service: &'static str) -> Bytes {
-        let now = self.clock.now();
+    fn said_of(&self, principal: Option<&Principal>, service: &'static str, now: Timestamp) -> Bytes {
         match principal {
             Some(who) => who.said.to(service, &who.carried, &self.signer, now),
             None => self.nobody.to(service, &Carried::default(), &self.signer, now),

@@ -16,14 +16,16 @@ use kernel::http::problem::Problem;
 use kernel::http::server::{Limits, read_body};
 use kernel::manifest::Repeat;
 use kernel::resilience::{RetryBudget, backoff};
-use kernel::telemetry::{Name, Role, Span, key};
+use kernel::telemetry::{Name, Role, Span, current_trace, key};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::door::Refusal;
-use crate::headers::{TRACEPARENT, strip_hop, traceparent, wants_websocket};
+use crate::headers::{
+    CORRELATION, FORWARDED_FOR, FORWARDED_PROTO, TRACEPARENT, strip_hop, traceparent, wants_websocket,
+};
 use crate::lease::Lease;
 use crate::line::{self, Asked, Inbound, Line, LineError};
 use crate::outbound::Content;
@@ -50,13 +52,32 @@ pub(crate) struct Forwarder {
     pub(crate) closing: CancellationToken,
 }
 
+/// What we say with a request beside its own headers, where no line of a caller's can be among it.
+pub(crate) struct Ours {
+    pub(crate) forwarded_for: HeaderValue,
+    pub(crate) traceparent: HeaderValue,
+    pub(crate) correlation: HeaderValue,
+    /// Of the caller, as whole lines.
+    pub(crate) said: Bytes,
+}
+
+impl Ours {
+    fn headers(&self) -> [(HeaderName, &[u8]); 4] {
+        [
+            (FORWARDED_FOR, self.forwarded_for.as_bytes()),
+            (FORWARDED_PROTO, b"http"),
+            (TRACEPARENT, self.traceparent.as_bytes()),
+            (CORRELATION, self.correlation.as_bytes()),
+        ]
+    }
+}
+
 /// A request that may be sent more than once.
 struct Letter {
     method: Method,
     target: http::uri::PathAndQuery,
     headers: HeaderMap,
-    /// What we say of the caller.
-    ours: Bytes,
+    ours: Ours,
     content: Content,
     tunnel: Option<Tunnel>,
 }
@@ -74,12 +95,12 @@ enum Failure {
 }
 
 impl Forwarder {
-    /// Sends a request, whose headers are ready, to an instance of the route's service; `ours` are further lines.
+    /// Sends a request, off which is taken what does not pass, to an instance of the route's service.
     pub(crate) async fn forward(
         &self,
         route: &Route,
         request: Request<Incoming>,
-        ours: Bytes,
+        ours: Ours,
         tunnel: Option<Tunnel>,
     ) -> Result<Response<Body>, Refusal> {
         let mut letter = self.letter(route, request, ours, tunnel).await?;
@@ -87,8 +108,7 @@ impl Forwarder {
         self.budget.earn();
         let mut avoid = None;
         for attempt in 1.. {
-            let now = self.clock.now();
-            let instance = route.upstream.pick(now, avoid).ok_or_else(no_instance)?;
+            let instance = route.upstream.pick(|| self.clock.now(), avoid).ok_or_else(no_instance)?;
             let failure = match self.attempt(route, &mut letter, &instance, until, attempt).await {
                 Try::Done(response) => return Ok(self.answer(response, letter.tunnel)),
                 Try::Over(refusal) => return Err(refusal),
@@ -112,7 +132,7 @@ impl Forwarder {
         &self,
         route: &Route,
         request: Request<Incoming>,
-        ours: Bytes,
+        ours: Ours,
         tunnel: Option<Tunnel>,
     ) -> Result<Letter, Refusal> {
         let (mut parts, body) = request.into_parts();
@@ -154,10 +174,10 @@ impl Forwarder {
                 return Try::Over(Box::new(problem.retry_after(open.retry_after)));
             }
         };
-        let span = calling(route, instance, attempt, &mut letter.headers);
+        let span = calling(route, instance, attempt, &mut letter.ours);
         let _flight = instance.begin();
         let Letter { method, target, headers, ours, content, .. } = letter;
-        let asked = Asked { method, target: target.as_str(), headers, ours };
+        let asked = Asked { method, target: target.as_str(), headers, own: &ours.headers(), ours: &ours.said };
         let asking = timeout_at(until, line::ask(instance, &asked, content, self.connect));
         match span.watch(asking, told).await {
             Err(_) => {
@@ -262,7 +282,7 @@ impl Tunnel {
 }
 
 /// The span of one try; the service continues the trace from it.
-fn calling(route: &Route, instance: &Instance, attempt: u32, headers: &mut HeaderMap) -> Span {
+fn calling(route: &Route, instance: &Instance, attempt: u32, ours: &mut Ours) -> Span {
     let mut span = Span::part(Role::Client, Name(route.name.0, ""));
     if span.is_kept() {
         span.set(key::HTTP_REQUEST_METHOD, route.name.0);
@@ -273,8 +293,9 @@ fn calling(route: &Route, instance: &Instance, attempt: u32, headers: &mut Heade
             span.set(key::HTTP_REQUEST_RESEND_COUNT, attempt - 1);
         }
     }
-    if !span.trace().is_none() {
-        headers.insert(TRACEPARENT, traceparent(span.trace()));
+    // Where nobody keeps spans it is no step of its own, and the line says so already.
+    if span.trace() != current_trace() {
+        ours.traceparent = traceparent(span.trace());
     }
     span
 }

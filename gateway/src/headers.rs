@@ -53,6 +53,15 @@ fn concerns_one_hop(name: &HeaderName) -> bool {
 
 /// Removes what concerns one hop only, also what the peer named as such.
 pub(crate) fn strip_hop(headers: &mut HeaderMap) {
+    strip(headers, concerns_one_hop);
+}
+
+/// Removes the same from a request, and what only we may say, however it is spelt.
+pub(crate) fn strip_request(headers: &mut HeaderMap) {
+    strip(headers, |name| concerns_one_hop(name) || is_ours(name.as_str()) || *name == CORRELATION);
+}
+
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -62,20 +71,8 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
         // A peer must not talk us out of these.
         .filter(|name| *name != HOST && *name != AUTHORIZATION)
         .collect();
-    remove_all(headers, concerns_one_hop);
-    for name in named {
-        headers.remove(name);
-    }
-}
-
-/// Removes what only we may say, however it is spelt.
-pub(crate) fn strip_ours(headers: &mut HeaderMap) {
-    remove_all(headers, |name| is_ours(name.as_str()));
-}
-
-fn remove_all(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
-    for name in names {
+    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in unwanted.into_iter().chain(named) {
         headers.remove(name);
     }
 }
@@ -135,12 +132,13 @@ mod tests {
             "b3",
             "x-b3-traceid",
             "traceparent",
+            "x-correlation-id",
         ] {
             headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("forged"));
         }
         headers.insert("x-userid", HeaderValue::from_static("stays"));
         headers.insert("accept", HeaderValue::from_static("stays"));
-        strip_ours(&mut headers);
+        strip_request(&mut headers);
         assert_eq!(headers.len(), 2, "{headers:?}");
     }
 

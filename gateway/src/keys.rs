@@ -123,7 +123,8 @@ impl Keys {
 
     async fn fetch_from(&self, instance: &Arc<Instance>) -> Option<Bytes> {
         let headers = self.signer.sign("gateway", &self.auth.service, None, self.clock.now());
-        let asked = Asked { method: &Method::GET, target: "/.well-known/jwks.json", headers: &headers, ours: &[] };
+        let asked =
+            Asked { method: &Method::GET, target: "/.well-known/jwks.json", headers: &headers, own: &[], ours: &[] };
         let response = line::ask(instance, &asked, &mut Content::Kept(Bytes::new()), self.connect).await.ok()?;
         if !response.status().is_success() {
             return None;

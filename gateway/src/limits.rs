@@ -182,6 +182,16 @@ impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Buckets<K> {
     }
 
     async fn take(&self, key: &K) -> Result<Shown, Refusal> {
+        if self.shared.is_none()
+            && let Ok(shown) = self.try_take_here(key)
+        {
+            return Ok(shown);
+        }
+        // On the heap: most requests neither ask others nor wait, and would carry the room for it along.
+        Box::pin(self.wait_for(key)).await
+    }
+
+    async fn wait_for(&self, key: &K) -> Result<Shown, Refusal> {
         let mut patience = self.rate.wait;
         let wait = loop {
             match self.try_take(key).await {

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, HeaderName, Method, Response};
 use kernel::http::body::BodyError;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -59,6 +59,8 @@ pub(crate) struct Asked<'r> {
     pub(crate) method: &'r Method,
     pub(crate) target: &'r str,
     pub(crate) headers: &'r HeaderMap,
+    /// Further headers, of our own making.
+    pub(crate) own: &'r [(HeaderName, &'r [u8])],
     /// Further lines, whole and of our own making.
     pub(crate) ours: &'r [u8],
 }

@@ -125,12 +125,13 @@ impl Upstream {
     }
 
     /// The instance for the next request: the less loaded of two at random, among those not left alone.
-    pub(crate) fn pick(&self, now: Timestamp, avoid: Option<SocketAddr>) -> Option<Arc<Instance>> {
+    pub(crate) fn pick(&self, now: impl FnOnce() -> Timestamp, avoid: Option<SocketAddr>) -> Option<Arc<Instance>> {
         let known = self.refreshed();
         match known.instances.as_slice() {
             [] => None,
             [only] => Some(Arc::clone(only)),
             all => {
+                let now = now();
                 // Two neighbours from a random start: one pass, and no list of the usable ones.
                 let start = rand::rng().random_range(0..all.len());
                 let mut from_start = all.iter().cycle().skip(start).take(all.len());

@@ -38,6 +38,9 @@ pub(super) fn write(asked: &Asked<'_>, host: &str, framed: Framed, out: &mut Byt
             put(out, name.as_str(), value.as_bytes());
         }
     }
+    for (name, value) in asked.own {
+        put(out, name.as_str(), value);
+    }
     out.extend_from_slice(asked.ours);
     match framed {
         Framed::Not => {}
@@ -243,11 +246,17 @@ mod tests {
         headers.insert("a", HeaderValue::from_static("b"));
         let text = |framed| {
             let (method, mut out) = (http::Method::POST, BytesMut::new());
-            let asked = Asked { method: &method, target: "/a?b", headers: &headers, ours: b"our: own\r\n" };
+            let asked = Asked {
+                method: &method,
+                target: "/a?b",
+                headers: &headers,
+                own: &[(HeaderName::from_static("c"), b"d")],
+                ours: b"our: own\r\n",
+            };
             write(&asked, "c:1", framed, &mut out);
             String::from_utf8(out.to_vec()).unwrap()
         };
-        assert_eq!(text(Framed::Not), "POST /a?b HTTP/1.1\r\nhost: c:1\r\na: b\r\nour: own\r\n\r\n");
+        assert_eq!(text(Framed::Not), "POST /a?b HTTP/1.1\r\nhost: c:1\r\na: b\r\nc: d\r\nour: own\r\n\r\n");
         assert!(text(Framed::Length(3)).ends_with("\r\nour: own\r\ncontent-length: 3\r\n\r\n"));
         assert!(text(Framed::Chunks).ends_with("\r\nour: own\r\ntransfer-encoding: chunked\r\n\r\n"));
     }

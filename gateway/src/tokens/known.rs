@@ -28,7 +28,7 @@ struct Shelf<V> {
 
 struct Kept<V> {
     hash: u64,
-    token: Box<str>,
+    token: Box<[u8]>,
     value: V,
     /// Whether somebody asked for it since the hand passed.
     asked: bool,
@@ -47,15 +47,14 @@ impl<V> Known<V> {
     }
 
     /// The shelf of a token and its hash, which decides nothing: tokens are compared.
-    fn shelf(&self, token: &str) -> (&Mutex<Shelf<V>>, u64) {
-        let bytes = token.as_bytes();
-        let hash = self.hashed.hash_one(&bytes[bytes.len().saturating_sub(END)..]);
+    fn shelf(&self, token: &[u8]) -> (&Mutex<Shelf<V>>, u64) {
+        let hash = self.hashed.hash_one(&token[token.len().saturating_sub(END)..]);
         let at = usize::try_from(hash % self.shelves.len() as u64).expect("less than there are shelves");
         (&self.shelves[at], hash)
     }
 
     /// What is known of exactly this token.
-    pub(super) fn get(&self, token: &str) -> Option<V>
+    pub(super) fn get(&self, token: &[u8]) -> Option<V>
     where
         V: Clone,
     {
@@ -67,7 +66,7 @@ impl<V> Known<V> {
     }
 
     /// Keeps what was found out about a token, in the place of what was known of it.
-    pub(super) fn put(&self, token: &str, value: V) {
+    pub(super) fn put(&self, token: &[u8], value: V) {
         let (shelf, hash) = self.shelf(token);
         let fresh = Kept { hash, token: token.into(), value, asked: false };
         let mut shelf = shelf.lock();
@@ -108,33 +107,36 @@ mod tests {
         let known = Known::with(1, 4);
         let end = "x".repeat(END);
         let (one, two) = (format!("one{end}"), format!("two{end}"));
-        known.put(&one, 1);
-        assert_eq!((known.get(&one), known.get(&two), known.get(&end), known.get("")), (Some(1), None, None, None));
-        known.put(&two, 2);
-        known.put(&one, 3);
-        assert_eq!((known.get(&one), known.get(&two)), (Some(3), Some(2)));
+        known.put(one.as_bytes(), 1);
+        for stranger in [&*two, &end, ""] {
+            assert_eq!(known.get(stranger.as_bytes()), None, "{stranger}");
+        }
+        assert_eq!(known.get(one.as_bytes()), Some(1));
+        known.put(two.as_bytes(), 2);
+        known.put(one.as_bytes(), 3);
+        assert_eq!((known.get(one.as_bytes()), known.get(two.as_bytes())), (Some(3), Some(2)));
         assert_eq!(known.shelves[0].lock().kept.len(), 2, "each is kept once");
     }
 
     #[test]
     fn what_is_asked_for_outlasts_what_is_not_and_the_room_is_fixed() {
         let known = Known::with(1, 4);
-        known.put("mine", 0);
+        known.put(b"mine", 0);
         for stranger in 1..100 {
-            assert_eq!(known.get("mine"), Some(0), "{stranger}");
-            known.put(&format!("stranger {stranger}"), stranger);
+            assert_eq!(known.get(b"mine"), Some(0), "{stranger}");
+            known.put(format!("stranger {stranger}").as_bytes(), stranger);
         }
         assert_eq!(known.shelves[0].lock().kept.len(), 4);
-        assert_eq!((known.get("stranger 1"), known.get("stranger 99")), (None, Some(99)));
+        assert_eq!((known.get(b"stranger 1"), known.get(b"stranger 99")), (None, Some(99)));
     }
 
     #[test]
     fn tokens_spread_over_the_shelves() {
         let known = Known::default();
         for token in 0..SHELVES * PLACES / 2 {
-            known.put(&format!("{token}"), token);
+            known.put(&token.to_be_bytes(), token);
         }
-        let lost = (0..SHELVES * PLACES / 2).filter(|token| known.get(&format!("{token}")) != Some(*token)).count();
+        let lost = (0..SHELVES * PLACES / 2).filter(|token| known.get(&token.to_be_bytes()) != Some(*token)).count();
         assert!(lost < 100, "{lost} of half as many as there is room for found no place");
     }
 }

@@ -1,4 +1,4 @@
-//! A token as text: its three parts, and what its head and its claims say. Each is read once and strictly.
+//! A token taken apart: its three parts, and what its head and its claims say. Each is read once and strictly.
 
 use std::borrow::Cow;
 
@@ -9,17 +9,17 @@ use uuid::Uuid;
 
 /// The parts of a token in compact form, still encoded.
 pub(super) struct Parts<'t> {
-    pub(super) head: &'t str,
-    pub(super) claims: &'t str,
-    pub(super) signature: &'t str,
+    pub(super) head: &'t [u8],
+    pub(super) claims: &'t [u8],
+    pub(super) signature: &'t [u8],
     /// What the signature is of: head and claims as they were sent.
-    pub(super) signed: &'t str,
+    pub(super) signed: &'t [u8],
 }
 
 impl<'t> Parts<'t> {
     /// None unless there are exactly three.
-    pub(super) fn of(token: &'t str) -> Option<Self> {
-        let mut parts = token.split('.');
+    pub(super) fn of(token: &'t [u8]) -> Option<Self> {
+        let mut parts = token.split(|byte| *byte == b'.');
         let (head, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
         let signed = &token[..head.len() + 1 + claims.len()];
         parts.next().is_none().then_some(Self { head, claims, signature, signed })
@@ -27,7 +27,7 @@ impl<'t> Parts<'t> {
 }
 
 /// The bytes of a part: the alphabet of URLs, no padding, and no bits at the end that mean nothing.
-pub(super) fn bytes(part: &str) -> Option<Vec<u8>> {
+pub(super) fn bytes(part: &[u8]) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 

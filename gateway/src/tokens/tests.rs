@@ -114,7 +114,7 @@ fn tokens(pens: &[&Pen]) -> Tokens {
 }
 
 async fn verdict(tokens: &Tokens, token: &str) -> Result<Uuid, TokenError> {
-    tokens.check(token, NOW).await.map(|who| who.user)
+    tokens.check(token.as_bytes(), NOW).await.map(|who| who.user)
 }
 
 async fn refused(tokens: &Tokens, what: &str, token: &str) {

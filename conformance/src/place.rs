@@ -1,6 +1,8 @@
 //! Where one case is played: its engine, whether its fault is planted, and how to start a second process.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +73,15 @@ impl Place {
         let child = command.env(PART, part).stdin(Stdio::null()).stdout(output).stderr(Stdio::null()).spawn();
         Part(child.expect("this program can be started once more"))
     }
+
+    /// The same with a small disk of its own at this folder, which goes with the process.
+    pub(crate) fn start_on_disk(&self, part: &str, folder: &Path, output: Stdio) -> Part {
+        let again = (self.again)();
+        let mut command = small_disk(folder);
+        command.arg(again.get_program()).args(again.get_args());
+        let child = command.env(PART, part).stdin(Stdio::null()).stdout(output).stderr(Stdio::null()).spawn();
+        Part(child.expect("unshare was there a moment ago"))
+    }
 }
 
 /// Another process of a case.
@@ -92,6 +103,20 @@ impl Drop for Part {
     }
 }
 
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// A command whose arguments are run with a file system of a few MiB at this folder, in a namespace of its own.
+pub(crate) fn small_disk(folder: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    // As somebody who is root only in there, which some machines forbid; and some that allow it forbid it to root.
+    command.args(if is_root() { &["--mount"][..] } else { &["--user", "--map-root-user", "--mount"] });
+    command.args(["sh", "-c"]);
+    command.arg("mount -t tmpfs -o size=6m none \"$0\" && exec \"$@\"").arg(folder);
+    command
+}
+
 /// Plays the part that this process was started for; comes back at once if it was started for none.
 pub async fn play_part() {
     let Some(part) = scratch::told(PART) else { return };
@@ -99,6 +124,7 @@ pub async fn play_part() {
     match name {
         idempotency::TILL => idempotency::man(told).await,
         store::kill::WRITER => store::kill::write_for_ever(told).await,
+        store::room::DISK => store::room::on_a_small_disk(told).await,
         _ => panic!("no case has a part {name} ({told})"),
     }
 }

@@ -8,6 +8,7 @@ use crate::case::Case;
 use crate::choice::Choice;
 use crate::engine::Engine;
 use crate::place::{Addresses, Again, Place};
+use crate::store;
 
 /// Cases wait more than they work.
 const AT_ONCE: usize = 4;
@@ -65,7 +66,8 @@ async fn look(case: &Case, place: Place, absent: &Addresses) -> Cell {
         return Cell::Empty(why.to_owned());
     }
     let why = place.engine.needs.iter().find_map(|(engine, _)| absent.get(*engine));
-    if let Some(why) = why.cloned().or_else(|| place.engine.missing(&place.addresses)) {
+    let why = why.cloned().or_else(|| place.engine.missing(&place.addresses));
+    if let Some(why) = why.or_else(|| store::missing(case.name, place.engine.name)) {
         return Cell::Empty(why);
     }
     let seeded = place.seeded;

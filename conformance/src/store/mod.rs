@@ -2,6 +2,7 @@
 
 mod commit;
 pub(crate) mod kill;
+pub(crate) mod room;
 mod servers;
 mod tenants;
 mod units;
@@ -82,6 +83,8 @@ pub(crate) fn cases() -> Vec<Case> {
             fault "a unit that runs again", servers::lost_commit, not sqlite: NO_WIRE;
         "store.kill", "kill -9 under load loses no acknowledged unit and leaves none by half",
             fault "an acknowledged unit that is lost", kill::acknowledged;
+        "store.full", "a full disk is told with its remedy, loses nothing, and needs no restart once there is room",
+            fault "an acknowledged unit that is lost", room::full;
         "store.tenancy_reads", "a read that forgets its WHERE gives the rows of its organisations alone",
             fault "a read without a scope", tenants::reads;
         "store.tenancy_writes", "a unit neither inserts nor publishes what is another organisation's",
@@ -95,6 +98,11 @@ pub(crate) fn cases() -> Vec<Case> {
         "store.tenancy_contention", "organisations do not mix on shared connections",
             fault "a read without a scope", tenants::contention, not sqlite: NO_SERVER;
     }
+}
+
+/// What a case needs of this machine beside its engine, where that is not there.
+pub(crate) fn missing(case: &str, engine: &str) -> Option<String> {
+    (case == "store.full" && engine == "sqlite").then(room::missing).flatten().map(str::to_owned)
 }
 
 /// Plays in a fresh database, and removes it afterwards.

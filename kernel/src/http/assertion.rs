@@ -11,6 +11,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
+use super::late::{Late, OutOfTime};
 use crate::clock::Timestamp;
 use crate::secrets::Pair;
 
@@ -34,8 +35,8 @@ const COUNT: usize = 6;
 static CARRIED: [HeaderName; COUNT] = [USER_ID, USER_EMAIL, USER_ROLES, ORG_IDS, AUTH_TIME, SESSION_ID];
 
 /// How long a proof is good, and how far clocks may differ, in seconds.
-const LIFE: i64 = 60;
-const SKEW: i64 = 5;
+pub(super) const LIFE: i64 = 60;
+pub(super) const SKEW: i64 = 5;
 
 /// The person behind a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,8 +95,8 @@ pub enum AssertionError {
     #[error("the proof of the caller is for another service")]
     WrongAudience,
     /// It is too old, or from the future.
-    #[error("the proof of the caller is out of date")]
-    Expired,
+    #[error("the proof of the caller is out of date: the clocks of the two machines differ, the log says by how much")]
+    Expired(OutOfTime),
     /// The headers are not those that were signed, or by somebody else.
     #[error("the proof of the caller does not fit")]
     Forged,
@@ -104,7 +105,13 @@ pub enum AssertionError {
 /// Makes and checks proofs with a secret that all services of the city share.
 /// Clones share their secrets, so that all of a process change over at once.
 #[derive(Clone, Debug)]
-pub struct Signer(Arc<ArcSwap<Keys>>);
+pub struct Signer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    keys: ArcSwap<Keys>,
+    late: Late,
+}
 
 #[derive(Clone, Debug)]
 struct Keys {
@@ -116,7 +123,8 @@ struct Keys {
 impl Signer {
     /// A signer with this secret.
     pub fn new(secret: &[u8]) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Keys { key: key(secret), other: None })))
+        let keys = ArcSwap::from_pointee(Keys { key: key(secret), other: None });
+        Self(Arc::new(Shared { keys, late: Late::default() }))
     }
 
     /// A signer with this secret; proofs made with what is accepted beside it are good, too.
@@ -129,7 +137,7 @@ impl Signer {
     /// Takes another secret, for all clones.
     pub fn renew(&self, pair: &Pair) {
         let other = pair.other().map(|other| key(other.reveal()));
-        self.0.store(Arc::new(Keys { key: key(pair.current.reveal()), other }));
+        self.0.keys.store(Arc::new(Keys { key: key(pair.current.reveal()), other }));
     }
 
     /// The headers with which `caller` calls `audience`, for this user or as itself.
@@ -143,7 +151,7 @@ impl Signer {
     pub fn sign_into(&self, headers: &mut HeaderMap, caller: &str, audience: &str, who: &Carried, now: Timestamp) {
         let mut proof = String::with_capacity(128);
         write!(proof, "v1.{}.{caller}.{audience}", now.seconds()).expect("writing to a string cannot fail");
-        let tag = mac(&self.0.load().key, &proof, who.0.each_ref().map(Option::as_ref));
+        let tag = mac(&self.0.keys.load().key, &proof, who.0.each_ref().map(Option::as_ref));
         proof.push('.');
         URL_SAFE_NO_PAD.encode_string(tag.as_ref(), &mut proof);
         for (name, value) in CARRIED.iter().zip(&who.0) {
@@ -180,7 +188,7 @@ impl Signer {
         // The proof first: what an unproven header says is not worth an answer.
         let message = message(signed, carried);
         let fits = |key: &hmac::Key| hmac::verify(key, &message, &tag).is_ok();
-        let keys = self.0.load();
+        let keys = self.0.keys.load();
         if !fits(&keys.key) && !keys.other.as_ref().is_some_and(fits) {
             return Err(AssertionError::Forged);
         }
@@ -188,7 +196,10 @@ impl Signer {
             return Err(AssertionError::WrongAudience);
         }
         if !(-SKEW..=LIFE + SKEW).contains(&now.seconds().saturating_sub(issued)) {
-            return Err(AssertionError::Expired);
+            let made = Timestamp::from_micros(issued.saturating_mul(1_000_000));
+            let apart = OutOfTime { made, here: now };
+            self.0.late.tell(caller, apart);
+            return Err(AssertionError::Expired(apart));
         }
         Ok((caller.to_owned(), identity(carried)?))
     }
@@ -302,9 +313,10 @@ mod tests {
         let at = |now| signer.verify(&headers, "orders", now).map(|_| ());
         assert_eq!(signer.verify(&headers, "payments", NOW), Err(AssertionError::WrongAudience));
         assert_eq!(at(NOW.plus(Duration::from_secs(65))), Ok(()));
-        assert_eq!(at(NOW.plus(Duration::from_secs(66))), Err(AssertionError::Expired));
+        let out_of_time = |here| Err(AssertionError::Expired(OutOfTime { made: NOW, here }));
+        assert_eq!(at(NOW.plus(Duration::from_secs(66))), out_of_time(NOW.plus(Duration::from_secs(66))));
         assert_eq!(at(NOW.minus(Duration::from_secs(5))), Ok(()));
-        assert_eq!(at(NOW.minus(Duration::from_secs(6))), Err(AssertionError::Expired));
+        assert_eq!(at(NOW.minus(Duration::from_secs(6))), out_of_time(NOW.minus(Duration::from_secs(6))));
     }
 
     #[test]

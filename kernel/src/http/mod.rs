@@ -4,6 +4,7 @@ mod answer;
 pub mod assertion;
 pub mod body;
 mod connection;
+mod late;
 mod nul;
 pub mod page;
 mod pipeline;
@@ -15,6 +16,7 @@ pub mod server;
 
 pub use answer::{Accepted, Answer, Created, Done, Json, Reply};
 pub use assertion::{Identity, Signer};
+pub use late::OutOfTime;
 pub use nul::TextRefusal;
 pub use page::Page;
 pub use pipeline::guard;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::store::{StoreError, WriteError};
+use crate::store::{Away, StoreError, WriteError};
 
 use super::problem::Problem;
 
@@ -47,6 +47,14 @@ impl From<StoreError> for Fail {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::LockTimeout => Self::Busy,
+            // Told by readiness and once by the log; each caller need only know when to come back.
+            StoreError::Lost(Away::Full(_)) => Problem::new(
+                503,
+                "storage_full",
+                "There is no room to keep what you send; send the request again with the same key.",
+            )
+            .retry_after(std::time::Duration::from_secs(5))
+            .into(),
             other => Self::Fault(other.to_string()),
         }
     }

@@ -1,6 +1,7 @@
 //! What others may ask a running service: what it counted, and whether it can take work.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
@@ -56,8 +57,22 @@ pub(super) fn add_figures(name: &'static str, all: &Metrics, store: &Store, bus:
     });
 }
 
-/// What the service needs to take work: its database, and publishers that do not turn it away.
+/// How far this machine's clock may be from the database's: what calls between services allow.
+const APART: Duration = Duration::from_secs(5);
+
+/// What the service needs to take work: its database with room to write and the same time, and publishers that do not
+/// turn it away.
 pub(super) fn add_checks(health: &Health, store: &Store, bus: &BusHealth) {
+    let own = store.clone();
+    health.check_by_asking("disk", move || {
+        let own = own.clone();
+        async move { own.room().await.map(|()| "has room".to_owned()) }
+    });
+    let own = store.clone();
+    health.check_by_asking("clock", move || {
+        let own = own.clone();
+        async move { same_time(&own).await }
+    });
     let own = store.clone();
     health.check_by_asking("database", move || {
         let own = own.clone();
@@ -71,6 +86,28 @@ pub(super) fn add_checks(health: &Health, store: &Store, bus: &BusHealth) {
         let (own, bus) = (own.clone(), bus.clone());
         async move { heard(&own, &bus).await }
     });
+}
+
+/// Deadlines are rows with a time in them, and instances that disagree about the time disagree about what is over.
+async fn same_time(store: &Store) -> Result<String, String> {
+    let asked = store.clock().now();
+    let theirs = match store.database_time().await {
+        None => return Ok("the only one".to_owned()),
+        // Another check tells what is wrong with it.
+        Some(Err(_)) => return Ok("not compared: the database does not answer".to_owned()),
+        Some(Ok(theirs)) => theirs,
+    };
+    let ours = store.clock().now();
+    // The database read its clock at some moment between the two looks at ours.
+    let apart = asked.since(theirs).max(theirs.since(ours));
+    if apart <= APART {
+        return Ok(format!("agrees with the database's within {} s", APART.as_secs()));
+    }
+    Err(format!(
+        "it is {ours} here and {theirs} at the database, {} s apart, where {} s are allowed: set the clocks of both machines by NTP; work goes on without a restart",
+        apart.as_secs(),
+        APART.as_secs()
+    ))
 }
 
 /// Only a refusal makes a consumer unready, because it ends by a hand alone. A publisher that is away comes back, and
@@ -102,8 +139,9 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::health::Report;
-    use crate::store::{Engine, Options};
+    use crate::store::{Admin, Engine, Options};
     use crate::telemetry::metrics::Metrics;
+    use crate::testing::scratch;
 
     struct Probed {
         folder: tempfile::TempDir,
@@ -165,6 +203,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clock_an_hour_off_that_of_the_database_makes_it_unready_and_names_both_times() {
+        let Some(url) = scratch::address("FX_TEST_POSTGRES") else { return };
+        let engine = scratch::postgres(&url, &url, &scratch::fresh_schema());
+        let hour = Duration::from_secs(3600);
+        for (wrong, ahead) in [(Clock::system().now().plus(hour), true), (Clock::system().now().minus(hour), false)] {
+            let clock = Clock::manual(wrong);
+            let store = Store::open(Options::new(engine.clone(), clock.clone()), &[]).await.unwrap();
+            let (bus, health) = (BusHealth::default(), Health::new());
+            add_checks(&health, &store, &bus);
+            health.started();
+            let report = health.ready().await;
+            let said = &report.checks["clock"].detail;
+            assert!(!report.is_up() && said.contains(&wrong.to_string()) && said.contains("NTP"), "{report:?}");
+            // Only forward can it be moved by hand; whoever is behind is ready once NTP has brought it to the right time.
+            if !ahead {
+                clock.advance(hour);
+                assert_eq!(detail(&health.ready().await, "clock"), (true, "agrees with the database's within 5 s"));
+            }
+            store.close().await;
+        }
+        let Engine::Postgres(server) = &engine else { unreachable!("it was made on PostgreSQL") };
+        Admin::connect(&url, None).await.unwrap().remove(&server.schema).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn how_far_behind_the_bus_is_is_as_of_the_moment_somebody_asks() {
         use http_body_util::BodyExt as _;
         use tower::ServiceExt as _;
@@ -211,7 +274,7 @@ mod tests {
         let row =
             format!("INSERT INTO outbox ({columns}) VALUES (?1, ?1, 'a', ?1, 1, 'a.b', 1, '{{}}', '{{}}', 0, {at}, 0)");
         aside.execute(&row, [id.as_bytes().as_slice()]).unwrap();
-        clock.advance(std::time::Duration::from_secs(42));
+        clock.advance(Duration::from_secs(42));
         let page = metrics.page(None).await.1;
         for line in
             ["outbox_waiting_events{service=\"orders\"} 1\n", "outbox_oldest_waiting_seconds{service=\"orders\"} 42\n"]

@@ -2,6 +2,17 @@
 
 use thiserror::Error;
 
+/// Why a database is out of reach for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Away {
+    /// Nobody answers, or not the one who decides.
+    #[error("connection lost: {0}")]
+    Gone(String),
+    /// The disk that holds it has no room for what was to be written.
+    #[error("no room: {0}")]
+    Full(String),
+}
+
 /// A statement that failed, or was refused. The first one seals its unit of work.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
@@ -32,15 +43,37 @@ pub enum StoreError {
     /// A serialisation failure or deadlock: the whole unit may run again.
     #[error("conflict between transactions: {0}")]
     Conflict(String),
-    /// The connection was lost; nothing of this unit is durable.
-    #[error("connection lost: {0}")]
-    Lost(String),
+    /// The database is out of reach or out of room; nothing of this unit is durable, and a later one may be.
+    #[error("{0}")]
+    Lost(Away),
     /// The server does not let this login in.
     #[error("{0}")]
     Login(String),
     /// Anything else the engine said.
     #[error("{0}")]
     Engine(String),
+}
+
+impl StoreError {
+    /// The connection was lost.
+    pub(crate) fn gone(why: impl Into<String>) -> Self {
+        Self::Lost(Away::Gone(why.into()))
+    }
+
+    /// There is no room on the disk.
+    pub(crate) fn full(why: impl Into<String>) -> Self {
+        Self::Lost(Away::Full(why.into()))
+    }
+
+    /// Whether another connection may do better.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Lost(Away::Gone(_)))
+    }
+
+    /// Whether a disk is full.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Lost(Away::Full(_)))
+    }
 }
 
 /// How a unit of work ended when it did not commit.

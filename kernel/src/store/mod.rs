@@ -10,6 +10,7 @@ mod postgres;
 mod row;
 mod scope;
 mod settings;
+mod space;
 mod sqlite;
 mod text;
 mod value;
@@ -25,7 +26,7 @@ use uuid::Uuid;
 pub(crate) use db::{Conn, TxShared};
 pub use db::{Db, Glance, Tx};
 pub use engine::{Engine, Login, Logins, Server};
-pub use error::{StoreError, WriteError};
+pub use error::{Away, StoreError, WriteError};
 pub use migrate::Migration;
 pub use postgres::admin::{Admin, Provisioned, Rotated};
 pub use row::{ColumnShape, Row, STATEMENTS, Scalar, ScalarShape, Sql, Statement, Table};
@@ -34,13 +35,14 @@ pub use settings::PostgresSettings;
 pub use text::{Inserts, List};
 pub use value::{AnyOf, Column, Json, Kind, Mismatch, ToParam, Value, any};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::events::Recent;
 use crate::events::wire::proto;
 use crate::telemetry::{self, Name, Span, StoreMeasures, Trace, key};
 use job::TypedJob;
 use notices::Notices;
 use scope::{Bound, ScopeCell};
+use space::Space;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -84,6 +86,7 @@ struct Inner {
     claims: Arc<[&'static str]>,
     measures: Option<StoreMeasures>,
     after_commit: Arc<AfterCommit>,
+    space: Arc<Space>,
 }
 
 /// What a commit sets off: the highest outbox number for the bus, and jobs to wake.
@@ -137,17 +140,19 @@ impl Store {
             recent: Recent::default(),
             notices: Notices::default(),
         });
+        let space = Arc::new(Space::of(&options.engine));
         let backend = match &options.engine {
             Engine::Sqlite { path } => {
-                Backend::Sqlite(sqlite::Sqlite::open(path, &all, options.deadline, after_commit.clone())?)
+                let opened = sqlite::Sqlite::open(path, &all, options.deadline, after_commit.clone(), space.clone());
+                Backend::Sqlite(opened.map_err(|error| space.explain(error))?)
             }
             Engine::Postgres(server) => {
-                let opened = postgres::Postgres::open(server, &options, &all, after_commit.clone());
+                let opened = postgres::Postgres::open(server, &options, &all, after_commit.clone(), space.clone());
                 Backend::Postgres(opened.await?)
             }
         };
         let Options { clock, claims, measures, .. } = options;
-        let inner = Inner { backend, clock, claims: claims.into(), measures, after_commit };
+        let inner = Inner { backend, clock, claims: claims.into(), measures, after_commit, space };
         let store = Self { inner: Arc::new(inner), bound: Bound::Open, can_wait: false };
         let head = crate::events::outbox_head(&store.across("the head of the outbox").read()).await?;
         if store.orders_by_insert() {
@@ -292,6 +297,31 @@ impl Store {
             Backend::Sqlite(sqlite) => sqlite.prepare(statement),
             Backend::Postgres(postgres) => postgres.prepare(statement).await,
         }
+    }
+
+    /// Whether there is room on the disk that holds the data; says where not, and what to do.
+    ///
+    /// # Errors
+    /// The disk was full when it was last written to, and still is.
+    pub async fn room(&self) -> Result<(), String> {
+        if self.inner.space.has_room().is_ok() {
+            return Ok(());
+        }
+        // The writer looks for room when a unit comes, and nobody else may send one.
+        let anybody = self.across("looking for room");
+        // How it ended is what is asked next.
+        drop(anybody.write(|_| async { Ok::<_, StoreError>(()) }).await);
+        self.inner.space.has_room()
+    }
+
+    /// The time by the database's own clock; none where it has no other than this machine's.
+    pub(crate) async fn database_time(&self) -> Option<Result<Timestamp, StoreError>> {
+        if self.orders_by_insert() {
+            return None;
+        }
+        let db = self.across("the database's clock").read();
+        let asked = db.rows::<Scalar<Timestamp>>("SELECT clock_timestamp() AS value", Vec::new()).await;
+        Some(asked.and_then(|rows| rows.into_iter().next().map(|Scalar(at)| at).ok_or(StoreError::NoRow)))
     }
 
     /// Lets running units end, then closes the connections.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kernel::store::{Scalar, Server, Store, StoreError, WriteError};
+use kernel::store::{Away, Scalar, Server, Store, StoreError, WriteError};
 use kernel::testing::scratch;
 use kernel::{params, sql};
 
@@ -79,7 +79,7 @@ async fn a_store_whose_address_leads_to_a_standby_neither_writes_nor_decides() {
     let url = url.replace("target_session_attrs=read-write", "target_session_attrs=any");
     let opened = Store::open(options(Server { url, admin_url: None, ..server }), STEPS).await;
     assert!(
-        matches!(opened.as_ref().err(), Some(StoreError::Lost(why)) if why.contains("follows")),
+        matches!(opened.as_ref().err(), Some(StoreError::Lost(Away::Gone(why))) if why.contains("follows")),
         "{:?}",
         opened.err()
     );

@@ -20,7 +20,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, SimpleQue
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::engine::{Login, Logins};
-use crate::store::error::StoreError;
+use crate::store::error::{Away, StoreError};
 
 use super::lane::{Kept, Lane};
 use super::{engine_error, tls};
@@ -148,14 +148,14 @@ impl Target {
                 // Another host has the same roles.
                 Ok(Err(refused @ StoreError::Login(_))) => return Err(refused),
                 Ok(Err(error)) => last = Some(error),
-                Err(_) => last = Some(StoreError::Lost(format!("{name}:{port} does not answer"))),
+                Err(_) => last = Some(StoreError::gone(format!("{name}:{port} does not answer"))),
             }
         }
         Err(last.unwrap_or_else(|| StoreError::Refused("the database address names no host".into())))
     }
 
     async fn log_in(&self, host: &str, port: u16, login: Option<&Login>) -> Result<Lane, StoreError> {
-        let unreachable = |e: io::Error| StoreError::Lost(format!("{host}:{port}: {e}"));
+        let unreachable = |e: io::Error| StoreError::gone(format!("{host}:{port}: {e}"));
         let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let peer = stream.peer_addr().map_err(unreachable)?;
@@ -166,7 +166,7 @@ impl Target {
         })?;
         let lane = Lane::new(client, way, driver, self.kept);
         if self.config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite && read_only(&lane).await? {
-            return Err(StoreError::Lost(format!("{host}:{port} only reads")));
+            return Err(StoreError::gone(format!("{host}:{port} only reads")));
         }
         lane.prepare_settings().await?;
         Ok(lane)
@@ -198,11 +198,13 @@ impl Target {
                 "{host}:{port} does not let {user} in ({said}); `migrate` makes the role and its secret"
             )),
             // The certificate or the name in it is wrong: asking again does not help.
-            (StoreError::Engine(why) | StoreError::Lost(why), None) if self.tls.is_some() && why.contains("TLS") => {
+            (StoreError::Engine(why) | StoreError::Lost(Away::Gone(why)), None)
+                if self.tls.is_some() && why.contains("TLS") =>
+            {
                 StoreError::Refused(format!("{host}:{port}: {why}"))
             }
             // The server said nothing: it may be starting or stopping, and nothing has been asked of it yet.
-            (StoreError::Engine(why), None) => StoreError::Lost(format!("{host}:{port}: {why}")),
+            (StoreError::Engine(why), None) => StoreError::gone(format!("{host}:{port}: {why}")),
             (said, _) => said,
         }
     }
@@ -259,11 +261,11 @@ async fn read_only(lane: &Lane) -> Result<bool, StoreError> {
 
 /// Sends a cancel request and waits until the other side has closed: a pooler that sees us close first forgets it.
 pub(super) async fn cancel(way: &Way, token: &CancelToken) -> Result<(), StoreError> {
-    let stream = TcpStream::connect(way.peer).await.map_err(|e| StoreError::Lost(e.to_string()))?;
+    let stream = TcpStream::connect(way.peer).await.map_err(|e| StoreError::gone(e.to_string()))?;
     let sent = match way.tls.clone() {
         None => token.cancel_query_raw(Patient(stream), NoTls).await,
         Some(mut tls) => {
-            let tls = tls_for::<Patient>(&mut tls, &way.host).map_err(StoreError::Lost)?;
+            let tls = tls_for::<Patient>(&mut tls, &way.host).map_err(StoreError::gone)?;
             token.cancel_query_raw(Patient(stream), tls).await
         }
     };

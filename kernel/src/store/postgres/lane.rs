@@ -110,7 +110,7 @@ impl Lane {
         began.map_err(|e| engine_error(&e))?;
         let standby = set?.rows.first().is_none_or(|row| row.try_get(STANDBY).unwrap_or(true));
         if standby && !self.any_age {
-            return Err(StoreError::Lost("the server follows another one; nothing is decided from it".into()));
+            return Err(StoreError::gone("the server follows another one; nothing is decided from it"));
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ use super::error::StoreError;
 use super::job::{End, Job};
 use super::migrate::Migration;
 use super::row::Statement;
+use super::space::Space;
 use super::{AfterCommit, Options};
 use admin::Admin;
 use connect::Target;
@@ -93,6 +94,7 @@ impl Postgres {
         options: &Options,
         all: &[Migration],
         after: Arc<AfterCommit>,
+        space: Arc<Space>,
     ) -> Result<Self, StoreError> {
         Roles::of(&server.schema)?;
         let mut target = Target::read(&server.url, server.login.clone(), server.ca_file.as_deref())?;
@@ -116,7 +118,7 @@ impl Postgres {
         let reader = Arc::new(PgRead::new(pool.clone(), settings.clone(), options.deadline));
         let standby = standby(server, &pool, &settings, options.deadline)?.map(Arc::new);
         let siblings = parking_lot::Mutex::new(siblings(server, &after)?);
-        let runner = Arc::new(Runner { pool, settings, deadline: options.deadline, after });
+        let runner = Arc::new(Runner { pool, settings, deadline: options.deadline, after, space });
         let (server, checker) = (server.clone(), tokio::sync::Mutex::default());
         Ok(Self { runner, reader, standby, server, siblings, checker })
     }
@@ -217,18 +219,20 @@ pub(crate) fn engine_error(error: &tokio_postgres::Error) -> StoreError {
     let Some(said) = error.as_db_error() else {
         let why = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
         // Not every error without a code is a lost connection: a statement that is too long is none, and fails again.
-        return if error.is_closed() { StoreError::Lost(why) } else { StoreError::Engine(why) };
+        return if error.is_closed() { StoreError::gone(why) } else { StoreError::Engine(why) };
     };
     let text = format!("{} ({})", said.message(), said.code().code());
     match said.code().code() {
         "40001" | "40P01" => StoreError::Conflict(text),
         "55P03" => StoreError::LockTimeout,
         // 25006: a server that follows another one; the next connection looks for the one that takes writes.
-        "53300" | "57P01" | "57P02" | "57P03" | "25006" => StoreError::Lost(text),
+        "53300" | "57P01" | "57P02" | "57P03" | "25006" => StoreError::gone(text),
+        // The disk of the server; the next unit may need no more of it than there is.
+        "53100" => StoreError::full(text),
         // A row of an organisation outside the scope, or a table of another service: trying again does not help.
         "42501" => StoreError::Refused(text),
         code if code.starts_with("23") => StoreError::Constraint(text),
-        code if code.starts_with("08") => StoreError::Lost(text),
+        code if code.starts_with("08") => StoreError::gone(text),
         _ => StoreError::Engine(text),
     }
 }

@@ -42,7 +42,7 @@ impl PgRead {
         let mut attempt = 1;
         loop {
             match self.once(text, params, scope).await {
-                Err(StoreError::Lost(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) if error.is_gone() && attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
                 Ok(answer) => return cells::decode(&answer, shape),
             }
@@ -60,7 +60,7 @@ impl PgRead {
         let late = |_| StoreError::Engine("the database did not answer a read in time".into());
         let answer = reading.await.map_err(late)??;
         match &answer {
-            Err(StoreError::Lost(_)) => loan.cut(),
+            Err(error) if error.is_gone() => loan.cut(),
             _ => loan.give_back(),
         }
         answer

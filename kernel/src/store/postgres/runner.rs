@@ -10,6 +10,7 @@ use crate::store::error::StoreError;
 use crate::store::job::{End, Job, Ran};
 use crate::store::row::Table as _;
 use crate::store::scope::{Scope, ScopeCell};
+use crate::store::space::Space;
 use crate::store::value::Value;
 
 use super::engine_error;
@@ -27,6 +28,7 @@ pub(super) struct Runner {
     pub(super) settings: Arc<Settings>,
     pub(super) deadline: Duration,
     pub(super) after: Arc<AfterCommit>,
+    pub(super) space: Arc<Space>,
 }
 
 /// How one attempt went.
@@ -59,7 +61,7 @@ impl Runner {
     async fn attempt(&self, job: &dyn Job) -> Attempt {
         let lane = match self.pool.lane().await {
             Ok(lane) => lane,
-            Err(error @ StoreError::Lost(_)) => return Attempt::Again(End::Store(error)),
+            Err(error) if error.is_gone() => return Attempt::Again(End::Store(error)),
             Err(error) => return Attempt::Over(End::Store(error)),
         };
         let scope = ScopeCell::new(job.scope());
@@ -70,7 +72,8 @@ impl Runner {
         // Whoever still holds the unit might believe that it can go on writing.
         let leaked = Arc::strong_count(&unit) > 1;
         drop(unit);
-        let passing = matches!(ended.sealed, Some(StoreError::Conflict(_) | StoreError::Lost(_)));
+        self.space.heed(ended.sealed.as_ref());
+        let passing = ended.sealed.as_ref().is_some_and(may_pass);
         let again = passing && matches!(ran, Some(Ran::Ok | Ran::Refused));
         let end = match (ran, &ended.sealed) {
             (None, _) => End::Deadline,
@@ -90,7 +93,7 @@ impl Runner {
         if matches!(ended.sealed, Some(StoreError::Engine(_))) {
             lane.forget_prepared();
         }
-        if matches!(ended.sealed, Some(StoreError::Lost(_))) {
+        if ended.sealed.as_ref().is_some_and(StoreError::is_gone) {
             // Also a server that answers but no longer takes writes: the next connection looks for the one that does.
             lane.cut();
         } else if ended.told.is_some() {
@@ -127,8 +130,9 @@ impl Runner {
             }
             Ok(Commit::Failed(error)) => {
                 // BEGIN itself met a server that is not the primary: nothing was written, and another may be.
-                let again = matches!(error, StoreError::Conflict(_) | StoreError::Lost(_));
-                if matches!(error, StoreError::Lost(_)) {
+                self.space.heed(Some(&error));
+                let again = may_pass(&error);
+                if error.is_gone() {
                     lane.cut();
                 } else {
                     self.pool.settle(lane, false).await;
@@ -142,6 +146,11 @@ impl Runner {
             }
         }
     }
+}
+
+/// Whether the same unit may do better at once. On a full disk it would not.
+fn may_pass(error: &StoreError) -> bool {
+    matches!(error, StoreError::Conflict(_)) || error.is_gone()
 }
 
 /// What goes ahead of the last flight.
@@ -179,7 +188,7 @@ async fn last_flight(lane: &Lane, settings: &Settings, ahead: Option<Ahead>, row
     match (first, commit.answer().await) {
         (Ok(()), Ok(())) => Commit::Done,
         // COMMIT had left when the connection was lost.
-        (Err(StoreError::Lost(_)), _) => Commit::Unknown,
+        (Err(error), _) if error.is_gone() => Commit::Unknown,
         (Err(error), _) => Commit::Failed(error),
         (Ok(()), Err(error)) if refused_by_server(&error) => Commit::Failed(engine_error(&error)),
         (Ok(()), Err(_)) => Commit::Unknown,

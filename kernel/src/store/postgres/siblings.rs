@@ -144,7 +144,7 @@ impl Family {
     async fn say(&self, lane: &Lane, names: &str) -> Result<(), StoreError> {
         let notice = format!("{} {names}", self.own);
         let said = timeout(ANSWER, lane.client.query(NOTIFY, &[&self.channel, &notice])).await;
-        let said = said.map_err(|_| StoreError::Lost("the server does not pass notices on".to_owned()))?;
+        let said = said.map_err(|_| StoreError::gone("the server does not pass notices on"))?;
         said.map(drop).map_err(|e| engine_error(&e))
     }
 }

@@ -19,6 +19,7 @@ use super::error::StoreError;
 use super::job::{End, Job};
 use super::migrate::{self, Migration};
 use super::row::Statement;
+use super::space::Space;
 use super::text;
 use queue::{Command, Queue};
 pub(crate) use reader::SqliteRead;
@@ -41,13 +42,15 @@ impl Sqlite {
         migrations: &[Migration],
         deadline: Duration,
         after: Arc<AfterCommit>,
+        space: Arc<Space>,
     ) -> Result<Self, StoreError> {
         refuse_old_sqlite(rusqlite::version_number())?;
         let mut connection = open_writer(path)?;
         run_migrations(&mut connection, migrations)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let name = path.file_stem().map_or_else(|| "store".into(), |s| s.to_string_lossy().into_owned());
-        let writer = Writer::new(path.to_owned(), connection, deadline, after, tokio::runtime::Handle::current());
+        let shared = (after, space);
+        let writer = Writer::new(path.to_owned(), connection, deadline, shared, tokio::runtime::Handle::current());
         let here = crate::telemetry::Context::here();
         std::thread::Builder::new()
             .name(format!("write-{name}"))
@@ -92,6 +95,7 @@ pub(crate) fn engine_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => StoreError::Constraint(error.to_string()),
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => StoreError::LockTimeout,
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::full(error.to_string()),
         _ => StoreError::Engine(error.to_string()),
     }
 }

@@ -17,6 +17,7 @@ use crate::store::db::{Conn, TxShared};
 use crate::store::error::StoreError;
 use crate::store::job::{End, Job, Ran, Running};
 use crate::store::scope::ScopeCell;
+use crate::store::space::Space;
 
 use super::line::Line;
 use super::open_writer;
@@ -43,7 +44,10 @@ pub(super) struct Writer {
     line: Arc<Mutex<Line>>,
     deadline: Duration,
     after: Arc<AfterCommit>,
+    space: Arc<Space>,
     runtime: Handle,
+    /// Set while nothing is known about the connection and there was no room to open another.
+    stale: bool,
 }
 
 impl Writer {
@@ -51,10 +55,11 @@ impl Writer {
         path: PathBuf,
         connection: Connection,
         deadline: Duration,
-        after: Arc<AfterCommit>,
+        (after, space): (Arc<AfterCommit>, Arc<Space>),
         runtime: Handle,
     ) -> Self {
-        Self { path, line: Arc::new(Mutex::new(Line::new(connection))), deadline, after, runtime }
+        let line = Arc::new(Mutex::new(Line::new(connection)));
+        Self { path, line, deadline, after, space, runtime, stale: false }
     }
 
     pub(super) fn run(mut self, mut queue: Queue) {
@@ -71,7 +76,11 @@ impl Writer {
     /// Runs one batch to its commit.
     fn batch(&mut self, first: Box<dyn Job>, queue: &mut Queue) {
         let mut batch = Batch::default();
+        if let Err(error) = self.prepare() {
+            return first.finish(End::Store(error));
+        }
         if let Err(error) = self.say("BEGIN IMMEDIATE") {
+            let error = self.space.explain(error);
             first.finish(End::Store(error));
             self.reopen();
             return;
@@ -86,6 +95,15 @@ impl Writer {
             next = queue.next();
         }
         self.commit(batch);
+    }
+
+    /// Refuses units while there is no room for them, but for one at each step that looks whether there is some again.
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.space.admit()?;
+        if self.stale {
+            self.reopen();
+        }
+        if self.stale { Err(self.space.no_room()) } else { Ok(()) }
     }
 
     fn say(&self, control: &str) -> Result<(), StoreError> {
@@ -104,6 +122,7 @@ impl Writer {
         let (running, shared) = job.run(Conn::SqliteUnit(unit.clone()), ScopeCell::new(job.scope()));
         let ran = self.drive(running);
         let sealed = unit.end();
+        self.space.heed(sealed.as_ref());
         // Whoever still holds the unit might believe that it can go on writing.
         let leaked = Arc::strong_count(&unit) > 1;
         let end = match (ran, sealed) {
@@ -180,7 +199,10 @@ impl Writer {
                 batch.ended.into_iter().for_each(|(job, end)| job.finish(end));
             }
             Err((error, known)) => {
-                tracing::error!(%error, database = %self.path.display(), "a batch of units did not commit");
+                let (error, known) = (self.space.explain(error), known.map(|error| self.space.explain(error)));
+                if !error.is_full() {
+                    tracing::error!(%error, database = %self.path.display(), "a batch of units did not commit");
+                }
                 self.reopen();
                 for (job, end) in batch.ended {
                     let lost = || known.clone().map_or(End::Unknown, End::Store);
@@ -194,7 +216,12 @@ impl Writer {
     /// After a failed end nothing is known about the old connection; a new one starts from what is durable.
     fn reopen(&mut self) {
         match open_writer(&self.path) {
-            Ok(connection) => self.line = Arc::new(Mutex::new(Line::new(connection))),
+            Ok(connection) => {
+                self.line = Arc::new(Mutex::new(Line::new(connection)));
+                self.stale = false;
+            }
+            // Nothing is written with what there is of a connection: the next unit is let in when another can be had.
+            Err(error) if self.space.explain(error.clone()).is_full() => self.stale = true,
             Err(error) => {
                 tracing::error!(%error, "the database cannot be opened again");
                 // Going on after a disk error can lose what was acknowledged. The supervisor starts us anew.

@@ -141,19 +141,26 @@ pub(super) async fn until_ready(
     lives: impl Fn() -> bool,
 ) -> Result<()> {
     let began = Instant::now();
+    let mut said = String::new();
     let probe = if name == CARD_NETWORK { "livez" } else { "readyz" };
     let url = format!("http://{address}/{probe}");
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(500)).build()?;
     while began.elapsed() < within {
-        if http.get(&url).send().await.is_ok_and(|r| r.status().is_success()) {
-            return Ok(());
+        if let Ok(answer) = http.get(&url).send().await {
+            if answer.status().is_success() {
+                return Ok(());
+            }
+            said = answer.text().await.unwrap_or_default();
         }
         if !lives() {
             bail!("{name} ended while starting; its log says why");
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    bail!("{name} is not ready after {within:?}; its log says why")
+    if said.is_empty() {
+        bail!("{name} is not ready after {within:?}; its log says why");
+    }
+    bail!("{name} is not ready after {within:?}; it says {said}")
 }
 
 /// A city of processes, watched by this one.

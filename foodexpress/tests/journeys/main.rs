@@ -7,6 +7,7 @@ mod cluster;
 mod conform;
 mod documents;
 mod engines;
+mod full_disk;
 mod load;
 mod order;
 mod processes;

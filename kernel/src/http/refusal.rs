@@ -119,3 +119,20 @@ macro_rules! refusals {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_while_the_disk_is_full_is_told_when_to_come_back_and_not_where_it_is() {
+        let full = || StoreError::full("the disk that holds /srv/city is full");
+        for fail in [Fail::from(full()), Fail::from(WriteError::<Fail>::Store(full()))] {
+            let problem = Problem::from(fail);
+            assert_eq!((problem.status, &*problem.code), (503, "storage_full"));
+            assert_eq!(problem.retry_after, Some(std::time::Duration::from_secs(5)));
+            assert!(!problem.detail.contains("/srv"), "{problem}");
+        }
+        assert_eq!(Problem::from(Fail::from(StoreError::Engine("broken".into()))).status, 500);
+    }
+}

@@ -185,7 +185,7 @@ mod tests {
             }
             now += Duration::from_millis(5);
         }
-        assert_eq!(told, [250, 500, 1000, 2000, 4000, 5000, 5000]);
+        assert_eq!(told, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
     }
 
     #[test]

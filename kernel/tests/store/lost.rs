@@ -1,6 +1,6 @@
 //! Connections that are cut at the worst moment, by a proxy between the store and the server.
 
-use kernel::store::{Engine, StoreError};
+use kernel::store::{Away, Engine, StoreError};
 use tokio::net::TcpListener;
 
 use crate::world::{On, SERVERS, notes, on_engines, write_note};
@@ -35,6 +35,10 @@ fn a_server_that_cannot_be_reached_is_an_error_in_bounded_time() {
         }
         options.engine = engine;
         let end = kernel::store::Store::open(options, crate::world::STEPS).await;
-        assert!(matches!(end.err(), Some(StoreError::Lost(_))));
+        let refused = end.err().unwrap();
+        assert!(
+            matches!(&refused, StoreError::Lost(Away::Gone(why)) if why.starts_with("postgres.url: ")),
+            "{refused}"
+        );
     });
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Server;
-use super::error::StoreError;
+use super::error::{Away, StoreError};
 use super::job::{End, Job};
 use super::migrate::Migration;
 use super::row::Statement;
@@ -111,7 +111,7 @@ impl Postgres {
             admin.provision_all(&server.schema, all, login.as_ref()).await?;
         }
         let pool = Arc::new(Pool::new(target, server.connections));
-        let first = pool.lane().await?;
+        let first = pool.lane().await.map_err(named)?;
         ready::check(&first, &server.schema, all).await?;
         pool.put(first);
         let settings = Arc::new(Settings::new(&server.schema, options.deadline));
@@ -182,6 +182,16 @@ impl Postgres {
         }
         self.runner.pool.close().await;
         self.checker.lock().await.take();
+    }
+}
+
+/// Says which setting leads to where nobody answers.
+fn named(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Lost(Away::Gone(why)) => {
+            StoreError::gone(format!("postgres.url: {why}; is the address right, and does a server run there?"))
+        }
+        other => other,
     }
 }
 

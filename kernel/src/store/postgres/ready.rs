@@ -9,13 +9,17 @@ use super::lane::Lane;
 use super::policies;
 use super::{Roles, engine_error};
 
-const LOOK: &str = "SELECT COALESCE((SELECT has_schema_privilege(n.oid, 'USAGE') FROM pg_namespace n WHERE n.nspname = $1), false) AS may, EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'schema_steps') AS made, COALESCE((SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.rolname = current_user), true) OR EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND pg_has_role(c.relowner, 'MEMBER')) AS unbound, current_setting('synchronous_commit') IN ('off', 'local') OR current_setting('fsync') = 'off' AS loose, current_user::text AS me";
+const LOOK: &str = "SELECT COALESCE((SELECT has_schema_privilege(n.oid, 'USAGE') FROM pg_namespace n WHERE n.nspname = $1), false) AS may, EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'schema_steps') AS made, COALESCE((SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.rolname = current_user), true) OR EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND pg_has_role(c.relowner, 'MEMBER')) AS unbound, current_setting('synchronous_commit') IN ('off', 'local') OR current_setting('fsync') = 'off' AS loose, current_user::text AS me, CAST(current_setting('server_version_num') AS INTEGER) AS version";
+
+/// Before this everybody could make tables in the schema `public`, and what `migrate` sets up rests on that being over.
+const OLDEST: i32 = 150_000;
 
 /// Refuses a schema that this program must not work on, with what to do.
 pub(super) async fn check(lane: &Lane, schema: &str, all: &[Migration]) -> Result<(), StoreError> {
     let text = |e: tokio_postgres::Error| engine_error(&e);
     let row = lane.client.query_typed_one(LOOK, &[(&schema, Type::TEXT)]).await.map_err(text)?;
     let (may, made, unbound, loose): (bool, bool, bool, bool) = (row.get(0), row.get(1), row.get(2), row.get(3));
+    refuse_old_server(row.get(5))?;
     if loose {
         return Err(super::migrate::loose_commits());
     }
@@ -49,5 +53,31 @@ pub(super) async fn check(lane: &Lane, schema: &str, all: &[Migration]) -> Resul
             "the table {} of {schema} is not under row-level security; run `migrate` again",
             row.get::<_, String>(0)
         ))),
+    }
+}
+
+fn refuse_old_server(version: i32) -> Result<(), StoreError> {
+    if version >= OLDEST {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "the server that postgres.url names is PostgreSQL {}; it must be {} or newer",
+        version / 10_000,
+        OLDEST / 10_000
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_server_is_refused_by_setting_and_version() {
+        let said = refuse_old_server(140_009).unwrap_err().to_string();
+        assert!(
+            said.contains("postgres.url") && said.contains("PostgreSQL 14") && said.contains("15 or newer"),
+            "{said}"
+        );
+        refuse_old_server(150_018).unwrap();
     }
 }

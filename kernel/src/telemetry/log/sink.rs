@@ -45,3 +45,18 @@ fn append(folder: &Path, open: &mut HashMap<String, File>, service: &str, line: 
     }
     open.get_mut(service).map_or(Ok(()), |file| file.write_all(line.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_costs_lines_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("orders.log")).unwrap();
+        let sink = Sink::new(Output::Folder(folder.path().to_owned()));
+        sink.write("orders", "lost\n");
+        sink.write("payments", "kept\n");
+        assert_eq!(std::fs::read_to_string(folder.path().join("payments.log")).unwrap(), "kept\n");
+    }
+}

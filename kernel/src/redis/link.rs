@@ -201,7 +201,10 @@ impl Wires {
             }
             Ok(Err(why)) => why,
             Err(_) => {
-                format!("{}: no connection within redis.connect_ms = {}", self.settings.url, self.settings.connect_ms)
+                format!(
+                    "redis.url = {}: no connection within redis.connect_ms = {}",
+                    self.settings.url, self.settings.connect_ms
+                )
             }
         };
         let before = self.why.lock().replace(why.clone());
@@ -252,7 +255,7 @@ impl Wires {
                 "{error}; the user {} is not there, has another password or may not do this: {REMEDY}",
                 self.user
             ),
-            false => format!("{} ({error})", self.settings.url),
+            false => format!("redis.url = {} ({error})", self.settings.url),
         }
     }
 }

@@ -149,7 +149,7 @@ impl Forwarder {
         let content = if body.is_end_stream() && (keyed || is_safe(&parts.method)) {
             Content::Kept(Bytes::new())
         } else if keyed && short {
-            Content::Kept(read_body(body, &self.limits).await.map_err(refused_body)?)
+            Content::Kept(Box::pin(read_body(body, &self.limits)).await.map_err(refused_body)?)
         } else {
             let guarded = GuardedBody::new(body, &self.limits).map_err(refused_body)?;
             Content::Once(Some(guarded))
@@ -178,7 +178,8 @@ impl Forwarder {
         let _flight = instance.begin();
         let Letter { method, target, headers, ours, content, .. } = letter;
         let asked = Asked { method, target: target.as_str(), headers, own: &ours.headers(), ours: &ours.said };
-        let asking = timeout_at(until, line::ask(instance, &asked, content, self.connect));
+        // On the heap: the deadline and the span around it would each copy it, twice.
+        let asking = timeout_at(until, Box::pin(line::ask(instance, &asked, content, self.connect)));
         match span.watch(asking, told).await {
             Err(_) => {
                 permit.failure();

@@ -1,8 +1,16 @@
 //! B3, the headers of Zipkin's world: read at the edge from callers that know nothing else, never written.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::trace::{Trace, unhex};
+
+// Names made once: nearly every request says none of them, and would pay for reading each name.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const SINGLE: HeaderName = HeaderName::from_static("b3");
+const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
+const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-b3-traceid");
+const SPAN_ID: HeaderName = HeaderName::from_static("x-b3-spanid");
 
 /// What a caller says about the trace that its request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -19,15 +27,15 @@ pub enum CallersTrace {
 impl CallersTrace {
     /// Reads W3C's `traceparent`, or else B3: the single header before the many. What does not read says nothing.
     pub fn of(headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        if let Some(trace) = text("traceparent").and_then(Trace::parse) {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        if let Some(trace) = text(TRACEPARENT).and_then(Trace::parse) {
             return Self::Continues(trace);
         }
-        if let Some(single) = text("b3").and_then(single) {
+        if let Some(single) = text(SINGLE).and_then(single) {
             return single;
         }
-        let sampled = if text("x-b3-flags") == Some("1") { Some(true) } else { text("x-b3-sampled").and_then(state) };
-        let ids = text("x-b3-traceid").zip(text("x-b3-spanid"));
+        let sampled = if text(FLAGS) == Some("1") { Some(true) } else { text(SAMPLED).and_then(state) };
+        let ids = text(TRACE_ID).zip(text(SPAN_ID));
         ids.and_then(|(trace, span)| step(trace, span, sampled))
             .or_else(|| sampled.map(Self::Decided))
             .unwrap_or_default()
@@ -85,7 +93,7 @@ fn state(word: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 

@@ -149,7 +149,7 @@ async fn play(store: &Store, seeded: bool, named: &str, fill: impl AsyncFnOnce()
     acknowledged.push(next);
     let ready = async {
         while store.room().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), ready).await.expect("it is ready again");

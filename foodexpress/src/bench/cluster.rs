@@ -45,21 +45,19 @@ pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
     Ok(rows(&cluster, &files, site.size.pick(20, 8, 1)))
 }
 
-/// The figures at this rate, or at the next lower one of those tried that the machine bears.
+/// The figures at this rate, or at the first of its quarters that the machine bears.
 async fn borne(site: &Site<'_>, mode: Mode, mut rate: usize) -> Result<Figures> {
     let mut unborne = None;
     loop {
         site.watch.stage(&format!("cluster: {mode:?}, {rate} orders a second"));
         let town = Town::start(&site.folder(&format!("cluster/{mode:?}-{rate}"))?, mode, &unhurt()).await?;
-        let seconds = site.size.pick(20, 8, 1);
-        let mut bears = None;
-        let measured = under_load(&town, mode, (rate, seconds), &mut bears).await;
+        let measured = under_load(&town, mode, rate, rate * site.size.pick(20, 8, 1)).await;
         town.stop().await?;
         match measured {
             Ok(figures) => return Ok(Figures { unborne, ..figures }),
-            Err(Ended::Overload(why)) if rate > 1 => {
+            Err(Ended::Overload(why)) if rate >= 4 => {
                 unborne.get_or_insert(format!("{rate}/s were more than this machine bears ({why})"));
-                rate = bears.unwrap_or(rate / 4).min(rate / 2).max(1);
+                rate /= 4;
             }
             Err(Ended::Overload(why)) => bail!("not even {rate} orders/s are borne: {why}"),
             Err(Ended::Broken(error)) => return Err(error),
@@ -67,12 +65,7 @@ async fn borne(site: &Site<'_>, mode: Mode, mut rate: usize) -> Result<Figures> 
     }
 }
 
-async fn under_load(
-    town: &Town,
-    mode: Mode,
-    load: (usize, usize),
-    bears: &mut Option<usize>,
-) -> Result<Figures, Ended> {
+async fn under_load(town: &Town, mode: Mode, rate: usize, count: usize) -> Result<Figures, Ended> {
     let signer = Insider::of(&town.data, &town.map).await?.signer();
     let follower = Follower::new("tools", town.map.directory(), signer, Clock::system());
     let (confirmed, delivered, stop) = (Told::of(CONFIRMED), Told::of("order_delivered"), CancellationToken::new());
@@ -82,21 +75,19 @@ async fn under_load(
     };
     let watching = follower.every::<NotificationSent>(hear, stop.clone());
     let loading = async {
-        let figures = under_way(town, mode, load, (&confirmed, &delivered), bears).await;
+        let figures = load(town, mode, (rate, count), (&confirmed, &delivered)).await;
         stop.cancel();
         figures
     };
     tokio::join!(watching, loading).1
 }
 
-async fn under_way(
+async fn load(
     town: &Town,
     mode: Mode,
-    (rate, seconds): (usize, usize),
+    (rate, count): (usize, usize),
     (confirmed, delivered): (&Told, &Told),
-    bears: &mut Option<usize>,
 ) -> Result<Figures, Ended> {
-    let count = rate * seconds;
     let (customers, first) = Customers::gather(town).await?;
     let customers = Arc::new(customers);
     let mut acknowledged: BTreeSet<String> = first.into_iter().collect();
@@ -115,12 +106,7 @@ async fn under_way(
         acknowledged.insert(id);
     }
     // What is borne is what leaves no growing heap behind: the last order is delivered soon after it was posted.
-    let soon = until_count(delivered, acknowledged.len(), SOON).await;
-    if soon.is_err() {
-        let took = due.first().map_or(Duration::MAX, |(first, _)| first.elapsed());
-        *bears = Some(delivered.count() * 1000 / usize::try_from(took.as_millis()).unwrap_or(usize::MAX).max(1));
-    }
-    soon?;
+    until_count(delivered, acknowledged.len(), SOON).await?;
     let after = engines(town, mode)?;
     let used = |(engine, now): (&String, &Used)| {
         let then = before.1.get(engine).cloned().unwrap_or_default();

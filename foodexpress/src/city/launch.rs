@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use kernel::clock::Clock;
 use kernel::config::{Configuration, TOKEN_SECRET, Watch};
 use kernel::http::Signer;
+use kernel::http::server::listen;
 use kernel::registry::{Directory, Kind, RegistrySettings};
 use kernel::secrets::Secrets;
 use kernel::service::{Running, Surroundings};
@@ -73,7 +74,7 @@ impl Common {
 
 async fn listener(name: &str, address: SocketAddr) -> Result<TcpListener> {
     let taken = || format!("{name} cannot listen on {address}; choose others with --ports auto or --ports BASE");
-    TcpListener::bind(address).await.with_context(taken)
+    listen(address).with_context(taken)
 }
 
 /// The secrets and settings of a city, kept up to date by `upkeep`.

@@ -9,14 +9,13 @@ use futures::FutureExt as _;
 use kernel::clock::Clock;
 use kernel::config::{self, Configuration};
 use kernel::http::Signer;
-use kernel::http::server::{Limits, serve};
+use kernel::http::server::{Limits, listen, serve};
 use kernel::registry::{
     Announcement, Backend, Directory, Instance, Kind, Mark, Registrar, RegistrySettings, Rotation, TOKEN_SECRET,
 };
 use kernel::secrets::Secrets;
 use kernel::service::Running;
 use kernel::task::Tasks;
-use tokio::net::TcpListener;
 
 use super::launch::Common;
 use super::{CityMap, DataFolder, GATEWAY, Member};
@@ -56,7 +55,7 @@ pub(super) async fn open_registrar(
     let signer = Signer::of(&secrets.pair("internal")?);
     let renewed = signer.clone();
     secrets.follow("internal", move |pair| renewed.renew(pair))?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port is free for the registrar")?;
+    let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).context("no port is free for the registrar")?;
     let address = listener.local_addr()?;
     // Watches stay open for longer than a handler may take.
     let limits = Limits { handler: None, ..Limits::default() };
@@ -106,7 +105,7 @@ pub(crate) async fn until_listed(data: &DataFolder, map: &CityMap, who: &Member,
         loop {
             match backend.watch(&who.service, mark).await {
                 Ok(seen) if seen.instances.contains(&who.announced) => return,
-                Ok(seen) => mark = seen.mark,
+                Ok(seen) => (mark, trouble) = (seen.mark, None),
                 Err(now) => {
                     trouble = Some(now);
                     tokio::time::sleep(AGAIN).await;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Result;
+use kernel::http::server::listen;
 use kernel::task::Tasks;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,7 +30,7 @@ struct Answers {
 impl Upstream {
     /// Serves at any port.
     pub(super) async fn start(keys: String) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = listener.local_addr()?;
         let order = format!("{{\"id\":\"{}\"}}", "x".repeat(ANSWER));
         let answers = Arc::new(Answers { order: answer(&order), keys: answer(&keys) });

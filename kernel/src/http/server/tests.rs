@@ -45,6 +45,16 @@ async fn start(limits: Limits) -> (SocketAddr, CancellationToken, tokio::task::J
     (address, shutdown, server)
 }
 
+#[tokio::test]
+async fn a_burst_of_connections_waits_to_be_accepted_and_nobody_is_turned_away() {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let burst = futures::future::try_join_all((0..300).map(|_| TcpStream::connect(address)));
+    // Nobody accepts: who finds no place in the line would never be connected.
+    let connected = tokio::time::timeout(Duration::from_secs(30), burst).await.expect("room for all").unwrap();
+    assert_eq!(connected.len(), 300);
+}
+
 async fn ask(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();

@@ -186,7 +186,7 @@ impl Forwarder {
                 instance.failed(false, self.clock.now());
                 Try::Over(Box::new(Problem::new(504, "timeout", "the service did not answer in time")))
             }
-            Ok(Ok(response)) if response.status().is_server_error() => {
+            Ok(Ok(response)) if is_unwell(response.status()) => {
                 permit.failure();
                 instance.failed(false, self.clock.now());
                 match response.status() {
@@ -310,6 +310,11 @@ fn told(span: &mut Span, tried: &Tried) {
         Ok(Err(_)) => span.fail("broken"),
         Err(_) => span.fail("timeout"),
     }
+}
+
+/// Whether it says that the service is not well. One without room to keep things is, and still answers what needs none.
+fn is_unwell(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::INSUFFICIENT_STORAGE
 }
 
 fn is_safe(method: &Method) -> bool {

@@ -99,6 +99,18 @@ async fn refusals_of_a_service_do_not_open_its_circuit() {
 }
 
 #[tokio::test]
+async fn a_service_without_room_to_keep_things_still_answers_what_needs_none() {
+    let city = City::start().await;
+    city.first.status.store(507, Ordering::SeqCst);
+    for _ in 0..15 {
+        assert_eq!(city.get("/api/v1/menu").send().await.unwrap().status(), 507);
+    }
+    assert_eq!(city.first.hits(), 15, "asking again at once would not help");
+    city.first.status.store(200, Ordering::SeqCst);
+    assert_eq!(city.get("/api/v1/menu").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn a_service_that_does_not_answer_is_504() {
     let city = City::start().await;
     let answer = city.get("/api/v1/slow").send().await.unwrap();

@@ -36,7 +36,7 @@ static CARRIED: [HeaderName; COUNT] = [USER_ID, USER_EMAIL, USER_ROLES, ORG_IDS,
 
 /// How long a proof is good, and how far clocks may differ, in seconds.
 pub(super) const LIFE: i64 = 60;
-pub(super) const SKEW: i64 = 5;
+pub(crate) const SKEW: i64 = 5;
 
 /// The person behind a call.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,6 +15,8 @@ pub enum Fail {
     Fault(String),
     /// A row is locked by a unit that takes too long; the same request may be sent again.
     Busy,
+    /// The database is out of reach or out of room: no decision about what was asked, which may be sent again.
+    Away(Away),
 }
 
 impl Fail {
@@ -47,14 +49,7 @@ impl From<StoreError> for Fail {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::LockTimeout => Self::Busy,
-            // Told by readiness and once by the log; each caller need only know when to come back.
-            StoreError::Lost(Away::Full(_)) => Problem::new(
-                503,
-                "storage_full",
-                "There is no room to keep what you send; send the request again with the same key.",
-            )
-            .retry_after(std::time::Duration::from_secs(5))
-            .into(),
+            StoreError::Lost(away) => Self::Away(away),
             other => Self::Fault(other.to_string()),
         }
     }
@@ -66,6 +61,19 @@ impl From<Fail> for Problem {
             Fail::Refused(problem) => *problem,
             Fail::Busy => Problem::new(409, "busy", "Another request holds the same thing; send this one again.")
                 .retry_after(std::time::Duration::from_secs(1)),
+            // Told by readiness and once by the log; each caller need only know when to come back. The service itself is
+            // well and answers what needs no room, which is what 507 says and 503 does not. Source: RFC 4918, 11.5.
+            Fail::Away(Away::Full(_)) => Problem::new(
+                507,
+                "storage_full",
+                "There is no room to keep what you send; send the request again with the same key.",
+            )
+            .retry_after(std::time::Duration::from_secs(5)),
+            Fail::Away(Away::Gone(why)) => {
+                tracing::error!(error = %why, "request failed");
+                let detail = "The data cannot be reached at the moment; send the request again with the same key.";
+                Problem::new(503, "storage_away", detail).retry_after(std::time::Duration::from_secs(1))
+            }
             Fail::Fault(why) => {
                 tracing::error!(error = %why, "request failed");
                 Problem::new(
@@ -129,10 +137,13 @@ mod tests {
         let full = || StoreError::full("the disk that holds /srv/city is full");
         for fail in [Fail::from(full()), Fail::from(WriteError::<Fail>::Store(full()))] {
             let problem = Problem::from(fail);
-            assert_eq!((problem.status, &*problem.code), (503, "storage_full"));
+            assert_eq!((problem.status, &*problem.code), (507, "storage_full"));
             assert_eq!(problem.retry_after, Some(std::time::Duration::from_secs(5)));
             assert!(!problem.detail.contains("/srv"), "{problem}");
         }
+        let gone = Problem::from(Fail::from(StoreError::gone("db.internal:5432 hung up")));
+        assert_eq!((gone.status, gone.retry_after), (503, Some(std::time::Duration::from_secs(1))));
+        assert!(!gone.detail.contains("internal"), "{gone}");
         assert_eq!(Problem::from(Fail::from(StoreError::Engine("broken".into()))).status, 500);
     }
 }

@@ -165,14 +165,22 @@ enum Fired {
     Done,
     /// The lease has gone to another holder, and so have the timers.
     Zombie,
+    /// The database is out of reach or of room, which is nothing to put a timer off for.
+    Away,
 }
 
 async fn fire_all(store: Store, timers: Arc<[Timer]>, lease: Lease, due: Vec<TimerRow>) -> Fired {
     let mut firing =
         futures::stream::iter(due).map(|row| fire_one(&store, &timers, &lease, row)).buffer_unordered(AT_ONCE);
     while let Some(fired) = firing.next().await {
-        if fired == Fired::Zombie {
-            return Fired::Zombie;
+        match fired {
+            Fired::Done => {}
+            Fired::Zombie => return Fired::Zombie,
+            // The others would fare no better; none of them is asked while this waits.
+            Fired::Away => {
+                tokio::time::sleep(TROUBLE).await;
+                return Fired::Done;
+            }
         }
     }
     Fired::Done
@@ -185,6 +193,10 @@ async fn fire_one(store: &Store, timers: &[Timer], lease: &Lease, row: TimerRow)
     let ended = match span.around(fire(store, lease, timer.clone(), row.clone())).await {
         // Of an unknown outcome the row itself tells: it is there if the unit did not commit.
         Err(WriteError::Unknown) => Ok(Fired::Done),
+        Err(WriteError::Store(error @ StoreError::Lost(_))) => {
+            tracing::warn!(step, %entity, %error, "timers wait for their database");
+            Ok(Fired::Away)
+        }
         Err(error) => {
             let again = backoff(&error, row.attempts);
             tracing::error!(step, %entity, %error, again_in_s = again.as_secs(), "a timer failed; it is due again");

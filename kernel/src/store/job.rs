@@ -34,6 +34,24 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// How a unit ended before its COMMIT; none if it is to be committed. `sealed` is what its first statement that
+    /// failed met, `kept` says that somebody still holds its [`Tx`].
+    pub(crate) fn early(ran: Option<Ran>, sealed: Option<&StoreError>, kept: bool) -> Option<Self> {
+        Some(match (ran, sealed) {
+            (None, _) => Self::Deadline,
+            (Some(Ran::Panicked(why)), _) => Self::Panicked(why),
+            // Whatever the unit made of it: a database that is away decides nothing about what was asked.
+            (Some(_), Some(error @ StoreError::Lost(_))) => Self::Store(error.clone()),
+            (Some(Ran::Refused), _) => Self::Refused,
+            (Some(Ran::Ok), Some(error)) => Self::Store(error.clone()),
+            // Who holds it might believe that it can go on writing.
+            (Some(Ran::Ok), None) if kept => {
+                Self::Store(StoreError::Refused("the unit's Tx was kept beyond its end".into()))
+            }
+            (Some(Ran::Ok), None) => return None,
+        })
+    }
+
     fn counted(&self) -> UnitEnd {
         match self {
             Self::Committed => UnitEnd::Committed,
@@ -161,5 +179,25 @@ where
         };
         // The caller may have gone away; its unit ends all the same.
         drop(self.answer.send(answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_away_decides_nothing_whatever_the_unit_made_of_it() {
+        for away in [StoreError::full("53100"), StoreError::gone("hung up")] {
+            for ran in [Ran::Ok, Ran::Refused] {
+                let end = End::early(Some(ran), Some(&away), false);
+                assert!(matches!(end, Some(End::Store(StoreError::Lost(_)))));
+            }
+        }
+        let mine = StoreError::Constraint("one ticket for an order".into());
+        assert!(matches!(End::early(Some(Ran::Refused), Some(&mine), false), Some(End::Refused)));
+        assert!(matches!(End::early(Some(Ran::Ok), Some(&mine), false), Some(End::Store(StoreError::Constraint(_)))));
+        assert!(matches!(End::early(Some(Ran::Ok), None, true), Some(End::Store(StoreError::Refused(_)))));
+        assert!(End::early(Some(Ran::Ok), None, false).is_none());
     }
 }

@@ -50,7 +50,7 @@ struct State {
 impl State {
     /// The disk is full at this moment; says whether that is to be told.
     fn filled(&mut self, now: Instant) -> bool {
-        let same = self.full || self.at.is_some_and(|at| now < at + SAME);
+        let same = self.at.is_some_and(|at| now < at + SAME);
         let told = self.full && self.next.is_some_and(|next| now < next);
         (self.full, self.at) = (true, Some(now));
         if told {
@@ -126,15 +126,20 @@ impl Space {
 
     /// Lets a unit in unless the disk is known to be full; looks, when it is time to, whether it still is.
     pub(super) fn admit(&self) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        if !state.full || matches!(self.disk, Disk::Server) {
-            return Ok(());
-        }
         let now = Instant::now();
-        if !state.is_time_to_look(now) {
-            return Err(self.no_room());
+        {
+            let state = self.state.lock();
+            if !state.full || matches!(self.disk, Disk::Server) {
+                return Ok(());
+            }
+            if !state.is_time_to_look(now) {
+                return Err(self.no_room());
+            }
         }
-        if self.is_full() {
+        // Without the lock: only the writer looks, and probes need not wait for the disk.
+        let full = self.is_full();
+        let mut state = self.state.lock();
+        if full {
             state.filled(now);
             tracing::error!(again_in_s = state.pause.as_secs_f32(), "{}", self.remedy());
             return Err(self.no_room());

@@ -13,6 +13,7 @@ use crate::store::migrate::{self, Migration};
 use super::connect::Target;
 use super::lane::Lane;
 use super::migrate::{failed, in_lock, refuse_loose_commits};
+use super::ready::refuse_old_server;
 use super::{Roles, migrate as steps};
 
 /// All role work of a database happens under one lock.
@@ -47,9 +48,11 @@ impl Admin {
     /// Logs in.
     ///
     /// # Errors
-    /// An address that does not read, a server that does not answer or does not let this administrator in.
+    /// An address that does not read, a server that is too old, does not answer or does not let this administrator in.
     pub async fn connect(url: &str, ca_file: Option<&Path>) -> Result<Self, StoreError> {
         let lane = Target::read(url, None, ca_file)?.connect().await?;
+        let version = "SELECT current_setting('server_version_num')::int";
+        refuse_old_server(lane.client.query_typed_one(version, &[]).await.map_err(failed)?.get(0))?;
         // What a migration may take is its own affair, but it waits for nobody longer than this.
         lane.client.batch_execute("SET lock_timeout = '60s'").await.map_err(failed)?;
         Ok(Self { lane })

@@ -56,7 +56,7 @@ pub(super) async fn check(lane: &Lane, schema: &str, all: &[Migration]) -> Resul
     }
 }
 
-fn refuse_old_server(version: i32) -> Result<(), StoreError> {
+pub(super) fn refuse_old_server(version: i32) -> Result<(), StoreError> {
     if version >= OLDEST {
         return Ok(());
     }

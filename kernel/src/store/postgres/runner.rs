@@ -69,21 +69,13 @@ impl Runner {
         let (running, shared) = job.run(Conn::PostgresUnit(unit.clone()), scope);
         let ran = tokio::time::timeout(self.deadline, running).await.ok();
         let ended = unit.end();
-        // Whoever still holds the unit might believe that it can go on writing.
-        let leaked = Arc::strong_count(&unit) > 1;
+        let kept = Arc::strong_count(&unit) > 1;
         drop(unit);
         self.space.heed(ended.sealed.as_ref());
         let passing = ended.sealed.as_ref().is_some_and(may_pass);
         let again = passing && matches!(ran, Some(Ran::Ok | Ran::Refused));
-        let end = match (ran, &ended.sealed) {
-            (None, _) => End::Deadline,
-            (Some(Ran::Panicked(why)), _) => End::Panicked(why),
-            (Some(Ran::Refused), _) => End::Refused,
-            (Some(Ran::Ok), Some(error)) => End::Store(error.clone()),
-            (Some(Ran::Ok), None) if leaked => {
-                End::Store(StoreError::Refused("the unit's Tx was kept beyond its end".into()))
-            }
-            (Some(Ran::Ok), None) => return self.commit(lane, ended, &shared).await,
+        let Some(end) = End::early(ran, ended.sealed.as_ref(), kept) else {
+            return self.commit(lane, ended, &shared).await;
         };
         self.roll_back(lane, &ended).await;
         if again { Attempt::Again(end) } else { Attempt::Over(end) }

@@ -123,21 +123,8 @@ impl Writer {
         let ran = self.drive(running);
         let sealed = unit.end();
         self.space.heed(sealed.as_ref());
-        // Whoever still holds the unit might believe that it can go on writing.
-        let leaked = Arc::strong_count(&unit) > 1;
-        let end = match (ran, sealed) {
-            (None, _) => End::Deadline,
-            (Some(Ran::Panicked(why)), _) => End::Panicked(why),
-            (Some(Ran::Refused), _) => End::Refused,
-            (Some(Ran::Ok), Some(error)) => End::Store(error),
-            (Some(Ran::Ok), None) if leaked => {
-                End::Store(StoreError::Refused("the unit's Tx was kept beyond its end".into()))
-            }
-            (Some(Ran::Ok), None) => match self.write_events(&shared, batch) {
-                Ok(()) => End::Committed,
-                Err(error) => End::Store(error),
-            },
-        };
+        let end = End::early(ran, sealed.as_ref(), Arc::strong_count(&unit) > 1);
+        let end = end.unwrap_or_else(|| self.write_events(&shared, batch).map_or_else(End::Store, |()| End::Committed));
         self.close_unit(alone, &end, batch);
         if matches!(end, End::Committed) {
             batch.wakes.append(&mut shared.collected.lock().wakes);
@@ -188,24 +175,22 @@ impl Writer {
 
     fn commit(&mut self, batch: Batch) {
         // A broken batch certainly did not commit; of a failed COMMIT nobody can say.
-        let outcome = match batch.broken {
-            Some(error) => Err((error.clone(), Some(error))),
-            None => self.say("COMMIT").map_err(|error| (error, None)),
-        };
+        let known = batch.broken.is_some();
+        let outcome = batch.broken.map_or_else(|| self.say("COMMIT"), Err);
         match outcome {
             Ok(()) => {
                 self.after.published(batch.events);
                 self.after.committed(None, &batch.wakes);
                 batch.ended.into_iter().for_each(|(job, end)| job.finish(end));
             }
-            Err((error, known)) => {
-                let (error, known) = (self.space.explain(error), known.map(|error| self.space.explain(error)));
+            Err(error) => {
+                let error = self.space.explain(error);
                 if !error.is_full() {
                     tracing::error!(%error, database = %self.path.display(), "a batch of units did not commit");
                 }
                 self.reopen();
                 for (job, end) in batch.ended {
-                    let lost = || known.clone().map_or(End::Unknown, End::Store);
+                    let lost = || if known { End::Store(error.clone()) } else { End::Unknown };
                     // A refusal may rest on what an earlier unit of this batch wrote, and that is gone too.
                     job.finish(if matches!(end, End::Committed | End::Refused) { lost() } else { end });
                 }

@@ -69,9 +69,7 @@ impl Place {
 
     /// A process that plays this part until it is killed, which it is at the latest when the case ends.
     pub(crate) fn start(&self, part: &str, output: Stdio) -> Part {
-        let mut command = (self.again)();
-        let child = command.env(PART, part).stdin(Stdio::null()).stdout(output).stderr(Stdio::null()).spawn();
-        Part(child.expect("this program can be started once more"))
+        Part::play((self.again)(), part, output)
     }
 
     /// The same with a small disk of its own at this folder, which goes with the process.
@@ -79,8 +77,7 @@ impl Place {
         let again = (self.again)();
         let mut command = small_disk(folder);
         command.arg(again.get_program()).args(again.get_args());
-        let child = command.env(PART, part).stdin(Stdio::null()).stdout(output).stderr(Stdio::null()).spawn();
-        Part(child.expect("unshare was there a moment ago"))
+        Part::play(command, part, output)
     }
 }
 
@@ -88,6 +85,11 @@ impl Place {
 pub(crate) struct Part(pub(crate) Child);
 
 impl Part {
+    fn play(mut command: Command, part: &str, output: Stdio) -> Self {
+        let child = command.env(PART, part).stdin(Stdio::null()).stdout(output).stderr(Stdio::null()).spawn();
+        Self(child.expect("this program can be started once more"))
+    }
+
     /// SIGKILL: no goodbye, no flush.
     pub(crate) fn kill(&mut self) {
         self.0.kill().expect("it is ours");

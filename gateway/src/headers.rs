@@ -20,8 +20,17 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// Names that only we may say, by prefix.
 const OURS: [&str; 5] = ["x-user-", "x-org-", "x-internal-", "x-forwarded-", "x-b3-"];
 /// Names that only we may say.
-const OURS_EXACT: [&str; 8] =
-    ["forwarded", "x-real-ip", "baggage", "x-auth-time", "x-session-id", "b3", "tracestate", "traceparent"];
+const OURS_EXACT: [&str; 9] = [
+    "forwarded",
+    "x-real-ip",
+    "baggage",
+    "x-auth-time",
+    "x-session-id",
+    "b3",
+    "tracestate",
+    "traceparent",
+    "x-correlation-id",
+];
 
 fn is_ours(name: &str) -> bool {
     // Nearly all names stop here; the rest is for names that could be one of ours.
@@ -58,7 +67,7 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
 
 /// Removes the same from a request, and what only we may say, however it is spelt.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    strip(headers, |name| concerns_one_hop(name) || is_ours(name.as_str()) || *name == CORRELATION);
+    strip(headers, |name| concerns_one_hop(name) || is_ours(name.as_str()));
 }
 
 fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
@@ -133,6 +142,7 @@ mod tests {
             "x-b3-traceid",
             "traceparent",
             "x-correlation-id",
+            "x_correlation_id",
         ] {
             headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("forged"));
         }

@@ -13,15 +13,13 @@ use uuid::Uuid;
 
 use super::apply::{Applier, Halt, Mark, Patience, Step};
 use super::feed::{Authorize, Backoff, Feed, FeedError, Link, Stretch};
-use super::fits::{MERGE, MERGE_BYTES};
+use super::fits::{MERGE, MERGE_BYTES, SKIP};
 use super::health::BusHealth;
 use super::inbox::{self, Place};
 use super::{Envelope, Reaction, Road};
 use crate::registry::Directory;
 use crate::store::{Store, WriteError};
 
-/// Positions that the filter left out are written down with the next event, or after this many.
-const SKIP: i64 = 256;
 /// Between attempts to connect.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);

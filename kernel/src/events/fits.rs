@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) const MERGE: usize = 512;
 /// … and as many bytes of them, so that memory stays bounded.
 pub(crate) const MERGE_BYTES: usize = 4 << 20;
+/// Positions or offsets that had nothing for us are written down with the next event, or after this many.
+pub(crate) const SKIP: i64 = 256;
 /// How long a unit may keep the only writer of a database. On a server units run side by side, and it does not count.
 const QUANTUM: Duration = Duration::from_millis(2);
 

@@ -227,6 +227,11 @@ impl KafkaSettings {
         !self.brokers.trim().is_empty()
     }
 
+    /// The error of a cluster that does not answer, with the setting that names it.
+    pub(crate) fn nobody_answers(&self, error: &dyn std::fmt::Display) -> String {
+        format!("kafka.brokers = {}: no broker answers: {error}", self.brokers)
+    }
+
     /// The topic that carries an event type in its order.
     pub fn topic(&self, event: &EventDef) -> String {
         format!("{}{}", self.prefix, event.topic)

@@ -10,6 +10,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 
 use crate::events::{self, BusHealth, Flow};
 use crate::health::Health;
+use crate::http::assertion::SKEW;
 use crate::store::Store;
 use crate::telemetry::{BusMeasures, Metrics};
 
@@ -58,7 +59,7 @@ pub(super) fn add_figures(name: &'static str, all: &Metrics, store: &Store, bus:
 }
 
 /// How far this machine's clock may be from the database's: what calls between services allow.
-const APART: Duration = Duration::from_secs(5);
+const APART: Duration = Duration::from_secs(SKEW.unsigned_abs());
 
 /// What the service needs to take work: its database with room to write and the same time, and publishers that do not
 /// turn it away.

@@ -208,7 +208,7 @@ fn run_parts(
     let owner = instance(name, address);
     tasks.spawn("relay", relay::run(store.clone(), owner.clone(), tasks.stopping()));
     let (mut jobs, timers, stop) = (parts.jobs, parts.timers, tasks.stopping());
-    jobs.push(housekeeping(store.clone()));
+    jobs.push(housekeeping(store.in_background()));
     let running = jobs::run(store.clone(), owner, jobs, timers, stop);
     tasks.spawn("jobs", async {
         if let Err(failure) = running.await {

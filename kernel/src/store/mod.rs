@@ -164,7 +164,7 @@ impl Store {
 
     /// A handle whose units and reads run only where somebody said for whom; a service's own code gets this one.
     pub(crate) fn guarded(&self) -> Self {
-        Self { bound: Bound::Guarded, ..self.clone() }
+        self.bound(Bound::Guarded)
     }
 
     /// A handle whose units let others go first where they share a writer: those for whose answer somebody waits.
@@ -176,14 +176,18 @@ impl Store {
     #[must_use]
     pub fn in_org(&self, org: Uuid) -> Self {
         let scope = if self.bound.scope().admits(org) { Scope::org(org) } else { Scope::Undeclared };
-        Self { bound: Bound::Fixed(scope), ..self.clone() }
+        self.bound(Bound::Fixed(scope))
     }
 
     /// A handle for rows of every organisation. `why` is for whoever reviews or searches for it.
     #[must_use]
     pub fn across(&self, why: &'static str) -> Self {
         tracing::trace!(why, "a store crosses organisations");
-        Self { bound: Bound::Fixed(Scope::Everybody), ..self.clone() }
+        self.bound(Bound::Fixed(Scope::Everybody))
+    }
+
+    fn bound(&self, bound: Bound) -> Self {
+        Self { inner: self.inner.clone(), bound, can_wait: self.can_wait }
     }
 
     /// Runs a unit of work and returns once it is durable.
@@ -307,10 +311,12 @@ impl Store {
         if self.inner.space.has_room().is_ok() {
             return Ok(());
         }
-        // The writer looks for room when a unit comes, and nobody else may send one.
-        let anybody = self.across("looking for room");
-        // How it ended is what is asked next.
-        drop(anybody.write(|_| async { Ok::<_, StoreError>(()) }).await);
+        // The writer looks for room when a unit comes, and nobody else may send one. Of a server's disk a unit that
+        // writes nothing learns nothing.
+        if self.orders_by_insert() {
+            // How it ended is what is asked next.
+            drop(self.across("looking for room").write(|_| async { Ok::<_, StoreError>(()) }).await);
+        }
         self.inner.space.has_room()
     }
 

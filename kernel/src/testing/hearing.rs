@@ -42,16 +42,23 @@ where
     store.in_org(event.org).write(move |tx| react(tx, service.clone(), event.clone())).await
 }
 
-/// Lets a service react to a deadline; its row is the caller's to remove.
+/// Lets a service react to a deadline, whose row goes first and with the same unit.
 ///
 /// # Errors
 /// What the reaction says, and what the database says.
 pub async fn fire<S, F, Fut>(store: &Store, service: &Arc<S>, react: F, due: DueTimer) -> Result<(), WriteError<Fault>>
 where
     S: Send + Sync + 'static,
-    F: Fn(Tx, Arc<S>, DueTimer) -> Fut + Send + Sync + 'static,
+    F: Fn(Tx, Arc<S>, DueTimer) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Fault>> + Send + 'static,
 {
-    let service = service.clone();
-    store.in_org(due.org).write(move |tx| react(tx, service.clone(), due.clone())).await
+    let (org, service) = (due.org, service.clone());
+    let unit = move |tx: Tx| {
+        let (service, due) = (service.clone(), due.clone());
+        async move {
+            tx.clear_timer(due.org, due.entity, &due.step).await?;
+            react(tx, service, due).await
+        }
+    };
+    store.in_org(org).write(unit).await
 }

@@ -140,8 +140,7 @@ impl GroupConsumer {
         Connection::wait(move || {
             for topic in &names {
                 let metadata = asked.fetch_metadata(Some(topic), PATIENCE);
-                let metadata =
-                    metadata.map_err(|e| format!("kafka.brokers = {}: no broker answers: {e}", settings.brokers))?;
+                let metadata = metadata.map_err(|e| settings.nobody_answers(&e))?;
                 topics::check_partitions(&settings, topic, &metadata)?;
             }
             Ok(())

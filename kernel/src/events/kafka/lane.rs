@@ -13,15 +13,13 @@ use uuid::Uuid;
 use super::record::{self, Reading};
 use crate::events::apply::{Applier, Halt, Mark, Step, aggregate_of};
 use crate::events::feed::Backoff;
-use crate::events::fits::{MERGE, MERGE_BYTES};
+use crate::events::fits::{MERGE, MERGE_BYTES, SKIP};
 use crate::events::inbox::Place;
 use crate::events::offsets::{self, Met, OffsetRow, Slice};
 use crate::events::parking::plain;
 use crate::events::{Envelope, inbox};
 use crate::store::{Store, Tx};
 
-/// Offsets that had nothing for us are written down with the next event, or after this many.
-const SKIP: i64 = 256;
 /// While the own database is away.
 const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 

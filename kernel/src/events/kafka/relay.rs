@@ -318,8 +318,7 @@ impl Outlet {
             let producer: FutureProducer<Quiet> = connection.make(connection.producer(relay), Quiet)?;
             for topic in &routes.all {
                 let metadata = producer.client().fetch_metadata(Some(topic), PATIENCE);
-                let metadata =
-                    metadata.map_err(|e| format!("kafka.brokers = {}: no broker answers: {e}", settings.brokers))?;
+                let metadata = metadata.map_err(|e| settings.nobody_answers(&e))?;
                 topics::check_partitions(settings, topic, &metadata)?;
             }
             let transactional = !settings.transactional_id_prefix.is_empty();

@@ -33,10 +33,7 @@ pub async fn tail(
     }
     consumer.assign(&list).map_err(|e| e.to_string())?;
     loop {
-        let message = consumer
-            .recv()
-            .await
-            .map_err(|e| format!("kafka.brokers = {}: no broker answers: {e}", settings.brokers))?;
+        let message = consumer.recv().await.map_err(|e| settings.nobody_answers(&e))?;
         if let Reading::Event(envelope, _) = record::read(&message.detach(), publisher, settings.max_message_bytes)
             && envelope.position > after
         {

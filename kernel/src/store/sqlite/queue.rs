@@ -56,7 +56,8 @@ impl Queue {
             self.ahead = 0;
             return Some(job);
         }
-        self.ahead += 1;
+        // Counted only while somebody waits for it.
+        self.ahead = if self.later.is_empty() { 0 } else { self.ahead + 1 };
         self.first.pop_front()
     }
 

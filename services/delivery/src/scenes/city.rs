@@ -122,7 +122,6 @@ impl City {
         for timer in timers.into_iter().filter(|timer| timer.due_at <= self.clock.now()) {
             let due = DueTimer { org: timer.org_id, entity: timer.entity_id, step: timer.step, due_at: timer.due_at };
             let react = |tx: Tx, delivery, due: DueTimer| async move {
-                tx.clear_timer(due.org, due.entity, &due.step).await?;
                 match due.step.as_str() {
                     "deadline" => jobs::deadline_passed(tx, delivery, due).await,
                     _ => jobs::drive(tx, delivery, due).await,

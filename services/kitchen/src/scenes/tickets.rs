@@ -59,7 +59,6 @@ impl City {
         for (step, due_at, entity) in due {
             let due = DueTimer { org: Uuid::from_u128(100), entity, step, due_at };
             let react = |tx: Tx, kitchen, due: DueTimer| async move {
-                tx.clear_timer(due.org, due.entity, &due.step).await?;
                 match due.step.as_str() {
                     "acceptance" => jobs::acceptance_due(tx, kitchen, due).await,
                     _ => jobs::ready_due(tx, kitchen, due).await,

@@ -122,12 +122,6 @@ impl Desk {
         fire(&self.state.store, &self.state, timer, due).await.unwrap();
     }
 
-    /// Takes a timer out, as firing it does.
-    pub(super) async fn clear(&self, payment: Uuid, step: &'static str) {
-        let org = self.payment_org(payment).await;
-        self.unit(move |tx| async move { tx.clear_timer(org, payment, step).await.map(drop) }).await;
-    }
-
     async fn payment_org(&self, payment: Uuid) -> Uuid {
         store::payment(&self.state.store.read(), payment).await.unwrap().unwrap().org_id
     }

@@ -216,7 +216,6 @@ async fn a_refund_that_the_card_refuses_after_the_order_ended_is_asked_for_again
         };
         let wait = due.unwrap().0.micros() - town.desk.clock.now().micros();
         assert!((hours * 3600 - 60..=hours * 3600).contains(&(wait / 1_000_000)), "{refunds}: {wait} µs");
-        town.desk.clear(id, refunding::REFUND_AGAIN).await;
         town.desk.fire(id, refunding::REFUND_AGAIN, jobs::refund_again).await;
     }
     town.books_agree().await;

@@ -171,8 +171,8 @@ impl Door {
             let (door, peer, member) = (Arc::clone(&door), Arc::clone(&peer), member.clone());
             async move {
                 // On the heap, here and at two places below: what is put around a future copies it, and the ones around
-                // those copy the copies.
-                let answer = Box::pin(door.handle(&peer, request));
+                // those copy the copies. The request as well, which is handed on from one to the next.
+                let answer = Box::pin(door.handle(&peer, Box::new(request)));
                 Ok::<_, Infallible>(match member {
                     Some(member) => in_service(member, answer).await,
                     None => answer.await,
@@ -219,7 +219,7 @@ impl Door {
         let ((), (), ()) = tokio::join!(keys, tidy, share);
     }
 
-    async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, peer: &Peer, request: Box<Request<Incoming>>) -> Response<Body> {
         if let Some(page) = pages::own(&request, || self.why_not_ready(), &self.metrics).await {
             return page;
         }
@@ -273,7 +273,7 @@ impl Door {
     async fn pass(
         &self,
         peer: &Peer,
-        mut request: Request<Incoming>,
+        mut request: Box<Request<Incoming>>,
         passage: &mut Passage,
     ) -> Result<Response<Body>, Refusal> {
         // One state of the figures for the whole request; its place is one of that state's.

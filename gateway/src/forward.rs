@@ -99,17 +99,18 @@ impl Forwarder {
     pub(crate) async fn forward(
         &self,
         route: &Route,
-        request: Request<Incoming>,
+        request: Box<Request<Incoming>>,
         ours: Ours,
         tunnel: Option<Tunnel>,
     ) -> Result<Response<Body>, Refusal> {
         let mut letter = self.letter(route, request, ours, tunnel).await?;
-        let until = Instant::now() + self.deadline;
+        let mut at = Instant::now();
+        let until = at + self.deadline;
         self.budget.earn();
         let mut avoid = None;
         for attempt in 1.. {
             let instance = route.upstream.pick(|| self.clock.now(), avoid).ok_or_else(no_instance)?;
-            let failure = match self.attempt(route, &mut letter, &instance, until, attempt).await {
+            let failure = match self.attempt(route, &mut letter, &instance, (at, until), attempt).await {
                 Try::Done(response) => return Ok(self.answer(response, letter.tunnel)),
                 Try::Over(refusal) => return Err(refusal),
                 Try::Again(failure) => failure,
@@ -124,6 +125,7 @@ impl Forwarder {
             }
             avoid = Some(instance.address);
             tokio::time::sleep(pause).await;
+            at = Instant::now();
         }
         Err(unreachable_service())
     }
@@ -131,7 +133,7 @@ impl Forwarder {
     async fn letter(
         &self,
         route: &Route,
-        request: Request<Incoming>,
+        request: Box<Request<Incoming>>,
         ours: Ours,
         tunnel: Option<Tunnel>,
     ) -> Result<Letter, Refusal> {
@@ -163,7 +165,7 @@ impl Forwarder {
         route: &Route,
         letter: &mut Letter,
         instance: &Arc<Instance>,
-        until: Instant,
+        (at, until): (Instant, Instant),
         attempt: u32,
     ) -> Try {
         let permit = match route.upstream.breaker.permit() {
@@ -179,7 +181,7 @@ impl Forwarder {
         let Letter { method, target, headers, ours, content, .. } = letter;
         let asked = Asked { method, target: target.as_str(), headers, own: &ours.headers(), ours: &ours.said };
         // On the heap: the deadline and the span around it would each copy it, twice.
-        let asking = timeout_at(until, Box::pin(line::ask(instance, &asked, content, self.connect)));
+        let asking = timeout_at(until, Box::pin(line::ask(instance, &asked, content, at, self.connect)));
         match span.watch(asking, told).await {
             Err(_) => {
                 permit.failure();
@@ -260,7 +262,7 @@ impl Tunnel {
         headers.insert(UPGRADE, self.protocol.clone());
     }
 
-    async fn join(self, inner: Line, closing: CancellationToken) {
+    async fn join(self, inner: Box<Line>, closing: CancellationToken) {
         let Ok(outer) = self.upgrade.await else { return };
         let (mut outer, (mut inner, first)) = (TokioIo::new(outer), inner.into_parts());
         // What came in one packet with the answer is the other protocol's.

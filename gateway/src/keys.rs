@@ -20,6 +20,7 @@ use jsonwebtoken::jwk::{
 use kernel::clock::Clock;
 use kernel::http::assertion::Signer;
 use kernel::http::server::{Limits, read_body};
+use tokio::time::Instant;
 
 use crate::line::{self, Asked};
 use crate::outbound::Content;
@@ -125,7 +126,8 @@ impl Keys {
         let headers = self.signer.sign("gateway", &self.auth.service, None, self.clock.now());
         let asked =
             Asked { method: &Method::GET, target: "/.well-known/jwks.json", headers: &headers, own: &[], ours: &[] };
-        let response = line::ask(instance, &asked, &mut Content::Kept(Bytes::new()), self.connect).await.ok()?;
+        let response =
+            line::ask(instance, &asked, &mut Content::Kept(Bytes::new()), Instant::now(), self.connect).await.ok()?;
         if !response.status().is_success() {
             return None;
         }

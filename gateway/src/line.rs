@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, Method, Response};
 use kernel::http::body::BodyError;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::io::poll_read_buf;
 
 use crate::outbound::Content;
@@ -65,14 +65,16 @@ pub(crate) struct Asked<'r> {
     pub(crate) ours: &'r [u8],
 }
 
-/// Asks an instance, over a kept connection if there is one; gives the head of the answer and its body to come.
+/// Asks an instance at this moment, over a kept connection if there is one; gives the head of the answer and its body to come.
 pub(crate) async fn ask(
     instance: &Arc<Instance>,
     asked: &Asked<'_>,
     content: &mut Content,
+    at: Instant,
     connect: Duration,
 ) -> Result<Response<Inbound>, LineError> {
-    if let Some(line) = instance.idle.take() {
+    if let Some(mut line) = instance.idle.take(at) {
+        line.used = at;
         match line.exchange(instance, asked, content).await {
             // The instance hung up while our request was under way. That is no sign of its health, and what may be
             // repeated is asked again at once; of the rest nobody knows whether it was heard.
@@ -80,7 +82,7 @@ pub(crate) async fn ask(
             done => return done,
         }
     }
-    Line::open(instance.address, connect).await?.exchange(instance, asked, content).await
+    Line::open(instance.address, connect, at).await?.exchange(instance, asked, content).await
 }
 
 /// A connection between two requests.
@@ -91,15 +93,18 @@ pub(crate) struct Line {
     came: BytesMut,
     /// What waits to be sent.
     goes: BytesMut,
+    /// When the last request on it began: to ask again at its end would cost more than it tells.
+    pub(crate) used: Instant,
 }
 
 impl Line {
-    async fn open(address: SocketAddr, within: Duration) -> Result<Self, LineError> {
+    async fn open(address: SocketAddr, within: Duration, at: Instant) -> Result<Box<Self>, LineError> {
         let connected = timeout(within, TcpStream::connect(address)).await;
         let stream = connected.unwrap_or_else(|late| Err(late.into())).map_err(LineError::Connect)?;
         // Requests are written whole; waiting to fill a packet would only delay them.
         stream.set_nodelay(true)?;
-        Ok(Self { stream, came: BytesMut::new(), goes: BytesMut::new() })
+        // On the heap, where it stays from request to request.
+        Ok(Box::new(Self { stream, came: BytesMut::new(), goes: BytesMut::new(), used: at }))
     }
 
     /// Whether the instance has neither hung up nor said anything unasked. Costs no system call where it has not.
@@ -109,7 +114,7 @@ impl Line {
     }
 
     async fn exchange(
-        mut self,
+        mut self: Box<Self>,
         instance: &Arc<Instance>,
         asked: &Asked<'_>,
         content: &mut Content,

@@ -19,7 +19,7 @@ use crate::upstream::Instance;
 #[derive(Debug)]
 pub(crate) struct Inbound {
     /// Gone once the body is whole.
-    line: Option<Line>,
+    line: Option<Box<Line>>,
     left: Left,
     /// An answer may come before the request is sent.
     sending: Option<Sending>,
@@ -40,7 +40,7 @@ impl Inbound {
     pub(super) fn after(
         head: Head,
         to_head: bool,
-        line: Line,
+        line: Box<Line>,
         sending: Option<Sending>,
         instance: &Arc<Instance>,
     ) -> Result<Response<Self>, LineError> {
@@ -64,7 +64,7 @@ impl Inbound {
     }
 
     /// The connection, if the instance changed its protocol.
-    pub(crate) fn into_switched(self) -> Option<Line> {
+    pub(crate) fn into_switched(self) -> Option<Box<Line>> {
         self.line.filter(|_| matches!(self.left, Left::Switched))
     }
 

@@ -133,9 +133,15 @@ impl WatchedStream {
     /// Ready when the peer has kept us waiting for too long.
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.watch.busy() {
-            // Nobody polls us when the answer is sent; this ring, never later than the idle deadline, makes it so.
-            let look_again = Instant::now() + self.keep_alive;
-            let _ahead = poll_deadline(&mut self.timer, look_again, context);
+            // Nobody polls us when the answer is sent; this ring, never later than the idle deadline, makes it so. The
+            // time is asked for only when it rings: this is on the way of every request.
+            let early_enough = self.since + self.keep_alive;
+            if self.timer.deadline() > early_enough {
+                self.timer.as_mut().reset(early_enough);
+            }
+            while self.timer.as_mut().poll(context).is_ready() {
+                self.timer.as_mut().reset(Instant::now() + self.keep_alive);
+            }
             return Poll::Pending;
         }
         self.notice_answers();

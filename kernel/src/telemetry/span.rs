@@ -1,8 +1,12 @@
 //! Steps of a trace with their times. Where nobody keeps spans, making one costs a look and no memory.
 
+use std::pin::Pin;
+use std::task::{self, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::context::{Context, tracing_here};
+use pin_project_lite::pin_project;
+
+use super::context::{Context, current_trace, tracing_here};
 use super::trace::Trace;
 use super::tracer::Tracer;
 use crate::clock::Timestamp;
@@ -163,7 +167,7 @@ impl Span {
 
     /// The step after one that was written down, such as in an event or a row; linked to what is at work here.
     pub fn after(traceparent: &str, role: Role, name: Name) -> Self {
-        let (here, parent) = (super::current_trace(), Trace::parse(traceparent).unwrap_or_default());
+        let (here, parent) = (current_trace(), Trace::parse(traceparent).unwrap_or_default());
         let mut span = Self::at(parent.child(), parent, role, name);
         if here.trace_id != parent.trace_id {
             span.link(here);
@@ -232,15 +236,45 @@ impl Span {
     }
 
     /// Runs `work` inside it.
-    pub async fn around<F: Future>(self, work: F) -> F::Output {
-        Context::here().in_trace(self.trace).around(work).await
+    pub fn around<F: Future>(self, work: F) -> Around<F, impl FnOnce(&mut Self, &F::Output)> {
+        self.watch(work, |_, _| ())
     }
 
     /// Runs `work` inside it and lets `look` say about it what came of that.
-    pub async fn watch<F: Future>(mut self, work: F, look: impl FnOnce(&mut Self, &F::Output)) -> F::Output {
-        let done = Context::here().in_trace(self.trace).around(work).await;
-        look(&mut self, &done);
-        done
+    pub fn watch<F: Future, L: FnOnce(&mut Self, &F::Output)>(self, work: F, look: L) -> Around<F, L> {
+        // Where nobody keeps spans it is no step of its own, and the context at hand says all there is to say.
+        let context = (self.trace != current_trace()).then(|| Context::here().in_trace(self.trace));
+        Around { span: self, context, look: Some(look), work }
+    }
+}
+
+pin_project! {
+    /// Work inside a span. Not an `async fn`: that would have room for the work twice, and copy it once more.
+    #[must_use = "nothing happens unless it is awaited"]
+    pub struct Around<F, L> {
+        span: Span,
+        context: Option<Context>,
+        look: Option<L>,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<F: Future, L: FnOnce(&mut Span, &F::Output)> Future for Around<F, L> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let done = ready!(match this.context {
+            Some(context) => context.clone().run(|| this.work.poll(task)),
+            None => this.work.poll(task),
+        });
+        if let Some(look) = this.look.take() {
+            look(this.span, &done);
+        }
+        // It ends with its work, however long the future itself is kept.
+        *this.span = Span::default();
+        Poll::Ready(done)
     }
 }
 

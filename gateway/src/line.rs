@@ -22,7 +22,6 @@ use tokio_util::io::poll_read_buf;
 
 use crate::outbound::Content;
 use crate::upstream::Instance;
-pub(crate) use head::put;
 use head::{Head, Interim};
 pub(crate) use inbound::Inbound;
 use sending::{Sending, Unsent};

@@ -1,12 +1,9 @@
 //! What we tell a service about who calls, as it is written: the identity and our word for it.
 
 use arc_swap::ArcSwapOption;
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use bytes::Bytes;
 use kernel::clock::Timestamp;
 use kernel::http::assertion::{Carried, Signer};
-
-use crate::line::put;
 
 /// The lines that were told last about one caller. A proof names the second it was made in, so whatever a caller asks of
 /// a service within that second is told in the same words: a page asks for several things at once, and everybody who has
@@ -31,13 +28,7 @@ impl Said {
         {
             return last.lines.clone();
         }
-        let mut headers = HeaderMap::with_capacity(8);
-        signer.sign_into(&mut headers, crate::NAME, service, who, now);
-        let mut lines = BytesMut::with_capacity(512);
-        for (name, value) in &headers {
-            put(&mut lines, name.as_str(), value.as_bytes());
-        }
-        let lines = lines.freeze();
+        let lines = Bytes::from(signer.lines(crate::NAME, service, who, now));
         self.0.store(Some(Last { service, second, lines: lines.clone() }.into()));
         lines
     }

@@ -51,7 +51,7 @@ pub(super) fn write(asked: &Asked<'_>, host: &str, framed: Framed, out: &mut Byt
 }
 
 /// Writes one line of a head.
-pub(crate) fn put(out: &mut BytesMut, name: &str, value: &[u8]) {
+fn put(out: &mut BytesMut, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }

@@ -1,5 +1,6 @@
 //! Who calls: identity headers between services, joined by a short-lived proof that the caller may set them.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -15,8 +16,9 @@ use super::late::{Late, OutOfTime};
 use crate::clock::Timestamp;
 use crate::secrets::Pair;
 
+const ASSERTION_TEXT: &str = "x-internal-assertion";
 /// The proof.
-pub const ASSERTION: HeaderName = HeaderName::from_static("x-internal-assertion");
+pub const ASSERTION: HeaderName = HeaderName::from_static(ASSERTION_TEXT);
 /// The user's id.
 pub const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 /// The user's address.
@@ -55,31 +57,57 @@ pub struct Identity {
     pub session: Option<Uuid>,
 }
 
-/// Identity headers made once, for callers that forward the same identity often.
-#[derive(Clone, Debug, Default)]
-pub struct Carried([Option<HeaderValue>; COUNT]);
+/// Identity headers made once, for callers that forward the same identity often: in one piece, as they are signed.
+#[derive(Clone, Debug)]
+pub struct Carried(Box<[u8]>);
+
+impl Default for Carried {
+    fn default() -> Self {
+        Self::of(None)
+    }
+}
 
 impl Carried {
     /// The headers of this identity; of nobody, none.
     pub fn of(identity: Option<&Identity>) -> Self {
-        let Some(who) = identity else { return Self::default() };
+        let Some(who) = identity else { return Self::from([None; COUNT]) };
         let orgs: Vec<String> = who.orgs.iter().map(Uuid::to_string).collect();
-        Self([
-            Some(text(&who.user_id.to_string())),
-            Some(text(&who.email)),
-            Some(text(&who.roles.join(","))),
-            Some(text(&orgs.join(","))),
-            Some(HeaderValue::from(who.auth_time)),
-            who.session.map(|session| text(&session.to_string())),
-        ])
+        let (user, roles, orgs) = (who.user_id.to_string(), who.roles.join(","), orgs.join(","));
+        let (auth_time, session) = (who.auth_time.to_string(), who.session.map(|session| session.to_string()));
+        // A control character cannot travel; the sender of such an address loses it, nobody else is harmed.
+        let texts = [&user, &who.email, &roles, &orgs, &auth_time].map(|text| sendable(text));
+        let [user, email, roles, orgs, auth_time] = texts.each_ref().map(|text| Some(text.as_bytes()));
+        Self::from([user, email, roles, orgs, auth_time, session.as_ref().map(String::as_bytes)])
+    }
+
+    /// Each on a line, which no header can break.
+    fn from(values: [Option<&[u8]>; COUNT]) -> Self {
+        let mut lines =
+            Vec::with_capacity(values.iter().map(|value| 1 + value.map_or(0, |value| 1 + value.len())).sum());
+        for value in values {
+            lines.push(b'\n');
+            if let Some(value) = value {
+                // Tells an empty header from one that is not there.
+                lines.push(b'=');
+                lines.extend_from_slice(value);
+            }
+        }
+        Self(lines.into())
+    }
+
+    /// Those that are there.
+    fn headers(&self) -> impl Iterator<Item = (&'static HeaderName, &[u8])> + Clone {
+        let values = self.0.split(|byte| *byte == b'\n').skip(1).map(|line| line.strip_prefix(b"="));
+        CARRIED.iter().zip(values).filter_map(|(name, value)| Some((name, value?)))
     }
 }
 
-fn text(value: &str) -> HeaderValue {
-    // A control character cannot travel; the sender of such an address loses it, nobody else is harmed.
-    HeaderValue::from_str(value)
-        .or_else(|_| HeaderValue::from_bytes(value.replace(|c: char| c.is_ascii_control(), "").as_bytes()))
-        .unwrap_or_else(|_| HeaderValue::from_static(""))
+fn sendable(text: &str) -> Cow<'_, str> {
+    if text.contains(|c: char| c.is_ascii_control()) {
+        text.replace(|c: char| c.is_ascii_control(), "").into()
+    } else {
+        text.into()
+    }
 }
 
 /// Why the headers do not prove who calls.
@@ -142,25 +170,36 @@ impl Signer {
 
     /// The headers with which `caller` calls `audience`, for this user or as itself.
     pub fn sign(&self, caller: &str, audience: &str, identity: Option<&Identity>, now: Timestamp) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(8);
-        self.sign_into(&mut headers, caller, audience, &Carried::of(identity), now);
+        let (who, mut headers) = (Carried::of(identity), HeaderMap::with_capacity(8));
+        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).expect("without control characters");
+        for (name, bytes) in who.headers() {
+            headers.insert(name, value(bytes));
+        }
+        headers.insert(ASSERTION, value(self.proof(caller, audience, &who, now).as_bytes()));
         headers
     }
 
-    /// Like [`Signer::sign`], replacing whatever stands in `headers`.
-    pub fn sign_into(&self, headers: &mut HeaderMap, caller: &str, audience: &str, who: &Carried, now: Timestamp) {
-        let mut proof = String::with_capacity(128);
-        write!(proof, "v1.{}.{caller}.{audience}", now.seconds()).expect("writing to a string cannot fail");
-        let tag = mac(&self.0.keys.load().key, &proof, who.0.each_ref().map(Option::as_ref));
-        proof.push('.');
-        URL_SAFE_NO_PAD.encode_string(tag.as_ref(), &mut proof);
-        for (name, value) in CARRIED.iter().zip(&who.0) {
-            match value {
-                Some(value) => drop(headers.insert(name, value.clone())),
-                None => drop(headers.remove(name)),
+    /// The same as lines of a request.
+    pub fn lines(&self, caller: &str, audience: &str, who: &Carried, now: Timestamp) -> Vec<u8> {
+        let proof = self.proof(caller, audience, who, now);
+        let texts = who.headers().map(|(name, value)| (name.as_str(), value));
+        let all = || texts.clone().chain([(ASSERTION_TEXT, proof.as_bytes())]);
+        let mut lines = Vec::with_capacity(all().map(|(name, value)| name.len() + value.len() + 4).sum());
+        for (name, value) in all() {
+            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                lines.extend_from_slice(part);
             }
         }
-        headers.insert(ASSERTION, text(&proof));
+        lines
+    }
+
+    fn proof(&self, caller: &str, audience: &str, who: &Carried, now: Timestamp) -> String {
+        let mut proof = String::with_capacity(128);
+        write!(proof, "v1.{}.{caller}.{audience}", now.seconds()).expect("writing to a string cannot fail");
+        let tag = hmac::sign(&self.0.keys.load().key, &message(&proof, who));
+        proof.push('.');
+        URL_SAFE_NO_PAD.encode_string(tag.as_ref(), &mut proof);
+        proof
     }
 
     /// Who calls: the service, and the user it calls for. `audience` is the service that asks.
@@ -186,7 +225,7 @@ impl Signer {
             *value = single(headers, name)?;
         }
         // The proof first: what an unproven header says is not worth an answer.
-        let message = message(signed, carried);
+        let message = message(signed, &Carried::from(carried.map(|value| value.map(HeaderValue::as_bytes))));
         let fits = |key: &hmac::Key| hmac::verify(key, &message, &tag).is_ok();
         let keys = self.0.keys.load();
         if !fits(&keys.key) && !keys.other.as_ref().is_some_and(fits) {
@@ -205,27 +244,13 @@ impl Signer {
     }
 }
 
-/// What is signed: the proof's own fields and the headers, each on a line, which no header can break.
-fn message(signed: &str, carried: [Option<&HeaderValue>; COUNT]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(256);
-    message.extend_from_slice(signed.as_bytes());
-    for value in carried {
-        message.push(b'\n');
-        if let Some(value) = value {
-            // Tells an empty header from one that is not there.
-            message.push(b'=');
-            message.extend_from_slice(value.as_bytes());
-        }
-    }
-    message
+/// What is signed: the proof's own fields and the headers.
+fn message(signed: &str, who: &Carried) -> Vec<u8> {
+    [signed.as_bytes(), &who.0].concat()
 }
 
 fn key(secret: &[u8]) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, secret)
-}
-
-fn mac(key: &hmac::Key, signed: &str, carried: [Option<&HeaderValue>; COUNT]) -> hmac::Tag {
-    hmac::sign(key, &message(signed, carried))
 }
 
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, AssertionError> {

@@ -17,17 +17,18 @@ pub(crate) fn here() -> usize {
     HERE.get()
 }
 
-/// One lane for each core, until it is dropped.
+/// Lanes, until they are dropped.
 pub(crate) struct Lanes {
     handles: Vec<Handle>,
     closing: CancellationToken,
 }
 
 impl Lanes {
-    /// Opens them.
-    pub(crate) fn open() -> Self {
+    /// Opens so many, at most one for each core; 0 is one for each.
+    pub(crate) fn open(wanted: usize) -> Self {
         let closing = CancellationToken::new();
-        let handles = (1..=count()).map(|number| lane(number, closing.clone())).collect();
+        let many = if wanted == 0 { count() } else { wanted.min(count()) };
+        let handles = (1..=many).map(|number| lane(number, closing.clone())).collect();
         Self { handles, closing }
     }
 

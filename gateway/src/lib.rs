@@ -76,6 +76,8 @@ pub struct Settings {
     pub lease_check: Duration,
     /// From not ready to not accepting, so that balancers notice.
     pub unready: Duration,
+    /// Threads that serve connections, at most one for each core; 0 is one for each.
+    pub threads: usize,
 }
 
 impl Default for Settings {
@@ -95,6 +97,7 @@ impl Default for Settings {
             cors: Cors::default(),
             lease_check: Duration::from_secs(5),
             unready: Duration::from_secs(3),
+            threads: 0,
         }
     }
 }
@@ -173,7 +176,7 @@ impl Gateway {
             tokio::time::sleep(door.settings.unready).await;
             closing.cancel();
         };
-        let lanes = lanes::Lanes::open();
+        let lanes = lanes::Lanes::open(door.settings.threads);
         let serving = serve_peers(listener, make, limits, closing.clone(), lanes.handles());
         let upkeep = door.upkeep();
         tokio::select! {

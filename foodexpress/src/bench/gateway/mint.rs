@@ -8,7 +8,6 @@ use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use kernel::clock::Clock;
-use parking_lot::Mutex;
 use serde_json::json;
 
 const KEY_ID: &str = "bench";
@@ -17,23 +16,20 @@ const MODULUS: std::ops::Range<usize> = 9..265;
 /// The DER text's length, with the usual exponent 65537 at its end.
 const DER_LENGTH: usize = 270;
 
-/// A key and what it signs as.
+/// Who issues these tokens, as gateways are told.
+pub(super) const ISSUER: &str = "http://bench";
+
+/// A key that signs.
 pub(super) struct Mint {
     key: KeyPair,
     random: SystemRandom,
-    issuer: Mutex<String>,
 }
 
 impl Mint {
     pub(super) fn new() -> Result<Self> {
         let key = KeyPair::generate(KeySize::Rsa2048).map_err(|_| anyhow!("no RSA key can be made"))?;
         ensure!(key.public_key().as_ref().len() == DER_LENGTH, "an RSA key of an unknown shape");
-        Ok(Self { key, random: SystemRandom::new(), issuer: Mutex::default() })
-    }
-
-    /// Whose tokens these are from now on.
-    pub(super) fn issue_as(&self, issuer: String) {
-        *self.issuer.lock() = issuer;
+        Ok(Self { key, random: SystemRandom::new() })
     }
 
     /// The JSON Web Key Set that the gateway fetches.
@@ -69,7 +65,7 @@ impl Mint {
         let now = Clock::system().now().seconds();
         let head = json!({"alg": "RS256", "typ": "at+jwt", "kid": KEY_ID});
         let claims = json!({
-            "iss": *self.issuer.lock(), "aud": "foodexpress", "sub": kernel::ids::fresh(), "sid": kernel::ids::fresh(),
+            "iss": ISSUER, "aud": "foodexpress", "sub": kernel::ids::fresh(), "sid": kernel::ids::fresh(),
             "email": "bench@example.org", "roles": ["CUSTOMER"], "orgs": [], "tier": tier,
             "iat": now, "auth_time": now, "exp": now + 3600,
         });

@@ -29,7 +29,10 @@ struct Stage<'a> {
     site: &'a Site<'a>,
     upstream: Upstream,
     mint: Arc<Mint>,
+    /// With one thread, as the other proxies: threads that wake each other cost any of them something.
     door: Proxy,
+    /// As it comes, with a thread for each core.
+    whole: Proxy,
     /// Requests of callers whose tokens the gateway has seen.
     warm: Arc<Vec<Vec<u8>>>,
 }
@@ -39,13 +42,14 @@ pub(super) async fn measure(site: &Site<'_>) -> Result<Vec<Row>> {
     let folder = site.folder("gateway")?;
     let mint = Arc::new(Mint::new()?);
     let upstream = Upstream::start(mint.keys()).await?;
-    let door = Proxy::gateway(&folder.join("gateway"), upstream.address).await?;
-    mint.issue_as(format!("http://{}", door.address));
+    let door = Proxy::gateway(&folder.join("gateway"), upstream.address, 1).await?;
+    let whole = Proxy::gateway(&folder.join("whole"), upstream.address, 0).await?;
     let warm = (0..16).map(|_| get(Some(&mint.token("free")))).collect();
-    let stage = Stage { site, upstream, mint, door, warm: Arc::new(warm) };
+    let stage = Stage { site, upstream, mint, door, whole, warm: Arc::new(warm) };
     let measured = rows(&stage, &folder).await;
-    let Stage { door, upstream, .. } = stage;
+    let Stage { door, whole, upstream, .. } = stage;
     door.stop().await?;
+    whole.stop().await?;
     upstream.stop().await;
     measured
 }
@@ -115,18 +119,21 @@ async fn against_nginx(stage: &Stage<'_>, folder: &std::path::Path) -> Result<Ro
     };
     let (count, turns) = stage.site.size.pick((50_000, 3), (20_000, 1), (50, 1));
     // The first requests fill caches and connection pools on both sides.
-    cost(&stage.door, &stage.warm, count.min(2000)).await.context("the gateway's first requests")?;
+    for door in [&stage.door, &stage.whole] {
+        cost(door, &stage.warm, count.min(2000)).await.context("the gateway's first requests")?;
+    }
     cost(&nginx, &stage.warm, count.min(2000)).await.context("nginx's first requests")?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut whole) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 1..=turns {
         stage.site.watch.stage(&format!("gateway: beside nginx, turn {turn} of {turns}"));
         ours.push(cost(&stage.door, &stage.warm, count).await?);
         theirs.push(cost(&nginx, &stage.warm, count).await?);
         theirs.push(cost(&nginx, &stage.warm, count).await?);
         ours.push(cost(&stage.door, &stage.warm, count).await?);
+        whole.push(cost(&stage.whole, &stage.warm, count).await?);
     }
     nginx.stop().await?;
-    let (ours, theirs) = (Spread::of(ours), Spread::of(theirs));
+    let (ours, theirs, whole) = (Spread::of(ours), Spread::of(theirs), Spread::of(whole));
     let us = |figure: f64| figure * 1000.0;
     let against = format!(
         "nginx as a plain proxy: {:.1} µs/request ({:.1} to {:.1})",
@@ -135,11 +142,15 @@ async fn against_nginx(stage: &Stage<'_>, folder: &std::path::Path) -> Result<Ro
         us(theirs.max)
     );
     let note = format!(
-        "gateway {:.1} µs/request ({:.1} to {:.1}), tokens known, limits, headers, metrics and traces on; {count} requests a round, \
-         {WIDTH} connections, CPU of the proxies' processes alone; bad signature 401 and 429 over the limit checked first",
+        "gateway {:.1} µs/request ({:.1} to {:.1}), tokens known, limits, headers, metrics and traces on; one thread each, and \
+         with one for each core the gateway {:.1} ({:.1} to {:.1}); {count} requests a round, {WIDTH} connections, CPU of the \
+         proxies' processes alone; bad signature 401 and 429 over the limit checked first",
         us(ours.median),
         us(ours.min),
-        us(ours.max)
+        us(ours.max),
+        us(whole.median),
+        us(whole.min),
+        us(whole.max)
     );
     Ok(Row::measured(NAME, "x", ours.over(theirs)).against(against).budget(1.3, 1.0).note(note))
 }
@@ -164,7 +175,7 @@ async fn every_token_new(stage: &Stage<'_>, folder: &std::path::Path) -> Result<
         }
     }
     let ours = Spread::of(ours);
-    let note = format!("gateway {:.1} µs/request with every token new", ours.median * 1000.0);
+    let note = format!("gateway {:.1} µs/request with every token new; one thread each", ours.median * 1000.0);
     let Some(haproxy) = haproxy else {
         return Ok(Row::skipped(NAME, "x", format!("{}; {note}", Program::Haproxy.how_to_get())).budget(1.0, 0.75));
     };
@@ -190,7 +201,7 @@ async fn added_time(stage: &Stage<'_>) -> Result<Row> {
     let (probe, highest, seconds, turns) =
         stage.site.size.pick((20_000, 10_000.0, 5, 2), (8000, 10_000.0, 2, 1), (50, 50.0, 1, 1));
     stage.site.watch.stage("gateway: finding a rate that this machine bears");
-    let wires = Wires::to(stage.door.address);
+    let wires = Wires::to(stage.whole.address);
     let requests = stage.warm.clone();
     let took = closed_loop(WIDTH, probe, move |number| {
         let (wires, requests) = (wires.clone(), requests.clone());
@@ -203,10 +214,10 @@ async fn added_time(stage: &Stage<'_>) -> Result<Row> {
     let (mut through, mut direct) = (Vec::new(), Vec::new());
     for turn in 1..=turns {
         stage.site.watch.stage(&format!("gateway: {rate} requests/s, turn {turn} of {turns}"));
-        through.push(p99(stage.door.address, &stage.warm, rate, count).await?);
+        through.push(p99(stage.whole.address, &stage.warm, rate, count).await?);
         direct.push(p99(stage.upstream.address, &stage.warm, rate, count).await?);
         direct.push(p99(stage.upstream.address, &stage.warm, rate, count).await?);
-        through.push(p99(stage.door.address, &stage.warm, rate, count).await?);
+        through.push(p99(stage.whole.address, &stage.warm, rate, count).await?);
     }
     let (through, direct) = (Spread::of(through), Spread::of(direct));
     let added = Spread {
@@ -216,7 +227,7 @@ async fn added_time(stage: &Stage<'_>) -> Result<Row> {
         rounds: through.rounds,
     };
     let note = format!(
-        "open loop at {rate} requests/s (this machine bears {most:.0} with client and upstream on the same cores); p99 through the gateway {:.2} ms",
+        "open loop at {rate} requests/s (this machine bears {most:.0} with client and upstream on the same cores); p99 through the gateway with a thread for each core {:.2} ms",
         through.median
     );
     Ok(Row::measured("gateway_p99_added", "ms", added)

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use super::super::cpu::Used;
 use super::super::town::terminate;
 use super::super::wire::Wires;
+use super::mint::ISSUER;
 use crate::city::{CARD_NETWORK, CityMap, DataFolder, GATEWAY, Given, Member};
 use crate::services;
 
@@ -57,8 +58,8 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Our gateway, everything on, in a city whose every service is this upstream.
-    pub(super) async fn gateway(folder: &Path, upstream: SocketAddr) -> Result<Self> {
+    /// Our gateway with so many threads, everything on, in a city whose every service is this upstream.
+    pub(super) async fn gateway(folder: &Path, upstream: SocketAddr, threads: usize) -> Result<Self> {
         let data = DataFolder::open(folder)?;
         let address = free_address()?;
         let pid = std::process::id();
@@ -73,6 +74,8 @@ impl Proxy {
         let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
         command.args(["serve", GATEWAY, "--with-parent", "--data"]).arg(folder);
         command.args(["--set", "gateway.per_address=4000000", "--set", "gateway.per_caller=4000000"]);
+        command.args(["--set".to_owned(), format!("gateway.threads={threads}")]);
+        command.args(["--set".to_owned(), format!("auth.issuer={ISSUER}")]);
         let proxy = Self::start(command, &data.log(GATEWAY), address)?;
         proxy.until("/readyz").await
     }

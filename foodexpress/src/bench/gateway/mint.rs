@@ -49,7 +49,7 @@ impl Mint {
 
     /// A token of a new person of this tier.
     pub(super) fn token(&self, tier: &str) -> String {
-        let signed = self.unsigned(tier);
+        let signed = unsigned(tier);
         let mut signature = vec![0; self.key.public_modulus_len()];
         let done = self.key.sign(&RSA_PKCS1_SHA256, &self.random, signed.as_bytes(), &mut signature);
         done.expect("a sound key signs");
@@ -57,18 +57,18 @@ impl Mint {
     }
 
     /// A token with a signature that is none.
-    pub(super) fn forged(&self) -> String {
-        format!("{}.{}", self.unsigned("free"), URL_SAFE_NO_PAD.encode([7_u8; 256]))
+    pub(super) fn forged() -> String {
+        format!("{}.{}", unsigned("free"), URL_SAFE_NO_PAD.encode([7_u8; 256]))
     }
+}
 
-    fn unsigned(&self, tier: &str) -> String {
-        let now = Clock::system().now().seconds();
-        let head = json!({"alg": "RS256", "typ": "at+jwt", "kid": KEY_ID});
-        let claims = json!({
-            "iss": ISSUER, "aud": "foodexpress", "sub": kernel::ids::fresh(), "sid": kernel::ids::fresh(),
-            "email": "bench@example.org", "roles": ["CUSTOMER"], "orgs": [], "tier": tier,
-            "iat": now, "auth_time": now, "exp": now + 3600,
-        });
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(head.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
-    }
+fn unsigned(tier: &str) -> String {
+    let now = Clock::system().now().seconds();
+    let head = json!({"alg": "RS256", "typ": "at+jwt", "kid": KEY_ID});
+    let claims = json!({
+        "iss": ISSUER, "aud": "foodexpress", "sub": kernel::ids::fresh(), "sid": kernel::ids::fresh(),
+        "email": "bench@example.org", "roles": ["CUSTOMER"], "orgs": [], "tier": tier,
+        "iat": now, "auth_time": now, "exp": now + 3600,
+    });
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(head.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
 }

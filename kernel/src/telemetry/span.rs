@@ -244,7 +244,7 @@ impl Span {
     pub fn watch<F: Future, L: FnOnce(&mut Self, &F::Output)>(self, work: F, look: L) -> Around<F, L> {
         // Where nobody keeps spans it is no step of its own, and the context at hand says all there is to say.
         let context = (self.trace != current_trace()).then(|| Context::here().in_trace(self.trace));
-        Around { span: self, context, look: Some(look), work }
+        Around { work, look: Some(look), context, span: self }
     }
 }
 
@@ -252,11 +252,12 @@ pin_project! {
     /// Work inside a span. Not an `async fn`: that would have room for the work twice, and copy it once more.
     #[must_use = "nothing happens unless it is awaited"]
     pub struct Around<F, L> {
-        span: Span,
-        context: Option<Context>,
-        look: Option<L>,
+        // Dropped first, so that steps inside end before the one around them.
         #[pin]
         work: F,
+        look: Option<L>,
+        context: Option<Context>,
+        span: Span,
     }
 }
 
